@@ -1,0 +1,360 @@
+//! The vocabulary: what can happen ([`Event`]), what is done about it ([`Effect`]), and what people
+//! should know ([`Note`]). Each says itself in words: these texts are the log, and the tests.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+use crate::plan::{Class, Name, Role, Signal};
+
+/// A moment, on a clock that never jumps: how long after its origin (the machine's boot, or the
+/// beginning of a simulated world). A type of its own, so that a moment is never taken for a delay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    fn add(self, delay: Duration) -> Time {
+        Time(self.0.saturating_add(delay))
+    }
+}
+
+impl Sub for Time {
+    type Output = Duration;
+
+    /// From `earlier` to this moment; zero if `earlier` is not earlier.
+    fn sub(self, earlier: Time) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+/// A process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(pub i32);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One question of one probe. An answer whose ticket nobody waits for is late, and ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time has passed; a deadline may have, too. The first event of all may be this one.
+    Tick,
+    /// A program runs, as this process: the answer to [`Effect::Spawn`].
+    Spawned { name: Name, pid: Pid },
+    /// It could not be started: the other answer to [`Effect::Spawn`].
+    SpawnFailed { name: Name, reason: String },
+    /// A service's main process died. What it left in its group has been sent KILL.
+    Exited { pid: Pid, exit: Exit },
+    /// Nothing is left of that run any more: the answer to [`Effect::Sweep`].
+    Gone { pid: Pid },
+    /// The answer to [`Effect::Probe`], and how long it took.
+    Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
+    /// The answer to [`Effect::Look`].
+    Looked { name: Name, ticket: Ticket, sight: Sight },
+    /// An operator wants it up. `by` is the operator's uid.
+    Start { name: Name, by: u32 },
+    /// An operator wants it down.
+    Stop { name: Name, by: u32 },
+    /// An operator wants a new run of it.
+    Restart { name: Name, by: u32 },
+    /// keepup is to end. A second one kills at once.
+    Shutdown,
+}
+
+/// What to do about it; performed in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start the service's command; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn { name: Name },
+    /// Send a signal to a run: to its process group, and KILL to all that descends from it.
+    Signal { pid: Pid, signal: Signal },
+    /// The main process died: answer with [`Event::Gone`] when nothing of the run is left.
+    Sweep { pid: Pid },
+    /// Ask the probe at this place in the service's plan; answer with [`Event::Probed`].
+    Probe { name: Name, probe: usize, ticket: Ticket },
+    /// Look at the heartbeat file; answer with [`Event::Looked`].
+    Look { name: Name, ticket: Ticket },
+    /// No answer to this question is waited for any more; leave nothing of it behind.
+    Abandon { ticket: Ticket },
+    /// What outlives keepup has changed; write it down.
+    Save,
+    /// Tell people.
+    Note { name: Name, note: Note },
+    /// The host stood still for so long; deadlines were moved.
+    Stalled { gap: Duration },
+    /// keepup ends with this code; nothing follows.
+    Exit { code: u8 },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(u8),
+    /// This signal killed it.
+    Signal { signal: Signal, core_dumped: bool },
+}
+
+impl Exit {
+    /// As a shell would say it: 128+n for a signal.
+    ///
+    /// Source: POSIX.1-2024, Shell Command Language, 2.8.2 Exit Status for Commands.
+    pub fn status(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal { signal, .. } => u8::try_from(128 + signal.0).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => {
+                write!(f, "exit code {code}")?;
+                match code {
+                    126 => f.write_str(" (a command was found but could not be run)"),
+                    127 => f.write_str(" (a command was not found)"),
+                    137 => f.write_str(" (128+9: a process of it was killed)"),
+                    143 => f.write_str(" (128+15: a process of it was terminated)"),
+                    _ => Ok(()),
+                }
+            }
+            Exit::Signal { signal, core_dumped } => {
+                write!(f, "killed by {signal}")?;
+                if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// What a probe came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As wanted.
+    Pass,
+    /// Not as wanted.
+    Miss(Miss),
+}
+
+/// What was missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// Its kind.
+    pub class: Class,
+    /// What exactly, for people; never empty, one line.
+    pub text: String,
+}
+
+/// What a look at a heartbeat file showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It changed since the last look.
+    Beat,
+    /// It did not change.
+    Still,
+    /// There is nothing to see, and why.
+    Nothing(String),
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Of itself.
+    Exited(Exit),
+    /// It never began.
+    SpawnFailed(String),
+    /// It did not start within `start_timeout`; what it was waited for.
+    NeverReady(String),
+    /// A liveness probe failed; which, and how.
+    Unhealthy(String),
+    /// The heartbeat stopped.
+    HeartbeatLost(String),
+    /// Somebody asked for it.
+    Asked(Asker),
+}
+
+impl End {
+    /// The word for it in the status, in events and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            End::Exited(_) => "exited",
+            End::SpawnFailed(_) => "spawn-failed",
+            End::NeverReady(_) => "never-ready",
+            End::Unhealthy(_) => "unhealthy",
+            End::HeartbeatLost(_) => "heartbeat-lost",
+            End::Asked(_) => "asked",
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(exit) => exit.fmt(f),
+            End::SpawnFailed(why) => f.write_str(why),
+            End::NeverReady(why) => write!(f, "never ready: {why}"),
+            End::Unhealthy(why) => write!(f, "unhealthy: {why}"),
+            End::HeartbeatLost(why) => write!(f, "heartbeat lost: {why}"),
+            End::Asked(asker) => asker.fmt(f),
+        }
+    }
+}
+
+/// Who asked for a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// An operator, with this uid.
+    Operator(u32),
+    /// keepup itself, as it ends.
+    Shutdown,
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asker::Operator(uid) => write!(f, "asked by uid {uid}"),
+            Asker::Shutdown => f.write_str("keepup is ending"),
+        }
+    }
+}
+
+/// What people should know about a service; the variants are the names of the events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A start begins; runs are counted from 1. `by`: the operator who asked for it.
+    Starting { run: u64, by: Option<u32> },
+    /// Its process runs.
+    Up { pid: Pid },
+    /// Started, and all readiness probes pass.
+    Ready { after: Duration },
+    /// A probe missed. `of` is `None` while misses are not counted.
+    Miss { role: Role, miss: Miss, count: u32, of: Option<u32> },
+    /// Not as it should be, but not to be restarted for it.
+    Degraded { why: String },
+    /// As it should be, again or for the first time.
+    Healthy,
+    /// To be restarted for it.
+    Unhealthy { why: String },
+    /// Asked to stop.
+    Stopping { end: End, signal: Signal, kill_after: Duration },
+    /// Sent KILL, because it did not stop in time or must not be waited for.
+    Killing { why: &'static str },
+    /// Survived KILL: it hangs in the kernel. No second copy is started beside it.
+    Stuck { pid: Pid },
+    /// A run is over. `exit` is that of its main process, if it had one.
+    Ended { end: End, exit: Option<Exit>, uptime: Duration },
+    /// Started again after this delay; the how manieth failure in a row it was.
+    Backoff { delay: Duration, failures: u32 },
+    /// Too many restarts, or an end that must not be followed by one. `retry`: an attempt follows.
+    GaveUp { why: String, retry: Option<Duration> },
+    /// Not running, as an operator wants it.
+    Down,
+    /// It did what it was meant to.
+    Done,
+}
+
+impl Note {
+    /// The event's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Note::Starting { .. } => "starting",
+            Note::Up { .. } => "up",
+            Note::Ready { .. } => "ready",
+            Note::Miss { .. } => "miss",
+            Note::Degraded { .. } => "degraded",
+            Note::Healthy => "healthy",
+            Note::Unhealthy { .. } => "unhealthy",
+            Note::Stopping { .. } => "stopping",
+            Note::Killing { .. } => "killing",
+            Note::Stuck { .. } => "stuck",
+            Note::Ended { .. } => "ended",
+            Note::Backoff { .. } => "backoff",
+            Note::GaveUp { .. } => "gave-up",
+            Note::Down => "down",
+            Note::Done => "done",
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Starting { run, by: None } => write!(f, "starting run {run}"),
+            Note::Starting { run, by: Some(uid) } => {
+                write!(f, "starting run {run}, asked by uid {uid}")
+            }
+            Note::Up { pid } => write!(f, "up, pid {pid}"),
+            Note::Ready { after } => write!(f, "ready after {}", Short(*after)),
+            Note::Miss { role, miss, of: None, .. } => write!(f, "{role} not yet: {}", miss.text),
+            Note::Miss { role, miss, count, of: Some(of) } => {
+                write!(f, "{role} missed {count}/{of}: {}", miss.text)
+            }
+            Note::Degraded { why } => write!(f, "degraded: {why}"),
+            Note::Healthy => f.write_str("healthy"),
+            Note::Unhealthy { why } => write!(f, "unhealthy: {why}"),
+            Note::Stopping { end, signal, kill_after } => {
+                write!(f, "stopping ({end}): sent {signal}, KILL follows in {}", Short(*kill_after))
+            }
+            Note::Killing { why } => write!(f, "killing: {why}"),
+            Note::Stuck { pid } => write!(
+                f,
+                "stuck: process {pid} or one of its group survives KILL; \
+                 it hangs in the kernel (a dead disk or mount?), and no second copy is started"
+            ),
+            Note::Ended { end, exit, uptime } => {
+                write!(f, "ended after {}: {end}", Short(*uptime))?;
+                match (end, exit) {
+                    (End::Exited(_), _) | (_, None) => Ok(()),
+                    (_, Some(exit)) => write!(f, " ({exit})"),
+                }
+            }
+            Note::Backoff { delay, failures } => {
+                write!(f, "restart in {} (failure {failures} in a row)", Short(*delay))
+            }
+            Note::GaveUp { why, retry: None } => write!(f, "given up: {why}"),
+            Note::GaveUp { why, retry: Some(retry) } => {
+                write!(f, "given up for now: {why}; next attempt in {}", Short(*retry))
+            }
+            Note::Down => f.write_str("down"),
+            Note::Done => f.write_str("done"),
+        }
+    }
+}
+
+/// A duration for people: two units at most, `350ms`, `4.2s`, `1m 30s`, `2d 3h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Short(pub Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = |f: &mut fmt::Formatter<'_>, big: u64, b: &str, small: u64, s: &str| {
+            if small == 0 { write!(f, "{big}{b}") } else { write!(f, "{big}{b} {small}{s}") }
+        };
+        let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
+        match seconds {
+            0 if millis == 0 && !self.0.is_zero() => write!(f, "{}us", self.0.subsec_micros()),
+            0 => write!(f, "{millis}ms"),
+            1..60 if millis < 100 => write!(f, "{seconds}s"),
+            1..60 => write!(f, "{seconds}.{}s", millis / 100),
+            60..3600 => units(f, seconds / 60, "m", seconds % 60, "s"),
+            3600..86400 => units(f, seconds / 3600, "h", seconds / 60 % 60, "m"),
+            86400.. => units(f, seconds / 86400, "d", seconds / 3600 % 24, "h"),
+        }
+    }
+}
