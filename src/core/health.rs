@@ -331,15 +331,16 @@ impl Health {
         turn.moved = true;
         for (check, probe) in self.checks.iter_mut().zip(&plan.probes) {
             match (probe.role, &check.asking) {
-                // It passed, and has done its work.
-                (Role::Startup, _) => {}
                 // It waited for the others.
-                (_, Asking::Idle) => {
+                (Role::Liveness | Role::Readiness | Role::Warning, Asking::Idle) => {
                     check.asking = Asking::At(turn.now.max(self.since + probe.initial_delay));
                 }
                 // It was one of those that had to pass: it goes on at its own pace.
-                (_, Asking::At(_)) => check.asking = Asking::At(turn.now + probe.interval),
-                (_, Asking::Asked { .. }) => {}
+                (Role::Liveness | Role::Readiness | Role::Warning, Asking::At(_)) => {
+                    check.asking = Asking::At(turn.now + probe.interval);
+                }
+                // Startup probes have done their work.
+                (Role::Startup, _) | (_, Asking::Asked { .. }) => {}
             }
         }
     }

@@ -355,7 +355,7 @@ impl Service {
             debug_assert!(false, "a failure of a run that nobody asked for");
             return;
         };
-        self.ended(End::SpawnFailed(reason), None, Duration::ZERO, turn);
+        self.ended(&End::SpawnFailed(reason), None, Duration::ZERO, turn);
     }
 
     /// Its main process died. The run is over when nothing of it is left.
@@ -389,7 +389,7 @@ impl Service {
         if let State::Stopping(stopping) = &self.state {
             let Stopping { end, exit, uptime, .. } = stopping;
             let (end, exit, uptime) = (end.clone(), *exit, *uptime);
-            self.ended(end, exit, uptime, turn);
+            self.ended(&end, exit, uptime, turn);
         } else {
             debug_assert!(false, "a service is gone that was not stopping");
         }
@@ -456,7 +456,7 @@ impl Service {
     }
 
     /// A run is over: decides, here and nowhere else, what comes next.
-    fn ended(&mut self, end: End, exit: Option<Exit>, uptime: Duration, turn: &mut Turn<'_>) {
+    fn ended(&mut self, end: &End, exit: Option<Exit>, uptime: Duration, turn: &mut Turn<'_>) {
         let note = Note::Ended { end: end.clone(), exit, uptime };
         turn.note(&self.plan.name, note);
         turn.save = true;
@@ -468,17 +468,19 @@ impl Service {
         }
         if let End::Asked(asker) = end {
             if let Asker::Operator(by) = asker {
-                self.starter = Some(by);
+                self.starter = Some(*by);
             }
             return self.spawn(turn);
         }
         let status = exit.map_or(0, Exit::status);
-        match self.budget.judge(&self.plan, turn.now, &end, turn.numbers) {
+        match self.budget.judge(&self.plan, turn.now, end, turn.numbers) {
             Verdict::Done => {
                 self.state = State::Done;
                 self.uptime.mark(turn.now, Counts::Nothing);
                 turn.note(&self.plan.name, Note::Done);
-                self.leave_if(self.plan.essential, status, turn);
+                if self.plan.essential {
+                    turn.leave_with(status);
+                }
             }
             Verdict::After(delay) => {
                 self.state = State::Backoff { until: turn.now + delay };
@@ -493,12 +495,14 @@ impl Service {
             Verdict::Fail(why) => {
                 self.state = State::Failed;
                 self.give_up(why, None, turn);
-                self.leave_if(self.plan.essential, gave_up_code(status), turn);
+                if self.plan.essential {
+                    turn.leave_with(gave_up_code(status));
+                }
             }
             Verdict::Exit(why) => {
                 self.state = State::Failed;
                 self.give_up(why, None, turn);
-                self.leave_if(true, gave_up_code(status), turn);
+                turn.leave_with(gave_up_code(status));
             }
         }
     }
@@ -506,12 +510,6 @@ impl Service {
     fn give_up(&mut self, why: String, retry: Option<Duration>, turn: &mut Turn<'_>) {
         self.gave_up = Some(why.clone());
         turn.note(&self.plan.name, Note::GaveUp { why, retry });
-    }
-
-    fn leave_if(&self, wanted: bool, code: u8, turn: &mut Turn<'_>) {
-        if wanted {
-            turn.leave.get_or_insert(code);
-        }
     }
 
     fn down(&mut self, turn: &mut Turn<'_>) {

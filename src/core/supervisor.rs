@@ -123,9 +123,13 @@ impl Supervisor {
             Event::Tick => {
                 if let Some(gap) = late {
                     turn.effect(Effect::Stalled { gap });
-                    services.iter_mut().for_each(|it| it.stalled(gap));
+                    for it in services.iter_mut() {
+                        it.stalled(gap);
+                    }
                 }
-                services.iter_mut().for_each(|it| it.tick(&mut turn));
+                for it in services.iter_mut() {
+                    it.tick(&mut turn);
+                }
             }
             Event::Spawned { name, pid } => {
                 with(services, &name, |it| it.spawned(pid, &mut turn));
@@ -271,9 +275,9 @@ impl Supervisor {
         let over = |it: &Service| match it.state {
             State::Done | State::Failed => true,
             State::Waiting => self.waits_for_ever(it, 0),
-            // An operator may start it.
-            State::Down => false,
-            State::Backoff { .. }
+            // Down: an operator may start it.
+            State::Down
+            | State::Backoff { .. }
             | State::Spawning { .. }
             | State::Up { .. }
             | State::Stopping(_) => false,

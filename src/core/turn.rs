@@ -30,6 +30,11 @@ impl Turn<'_> {
         self.out.push(effect);
     }
 
+    /// keepup is to end; the first to say so has its code heard.
+    pub(super) fn leave_with(&mut self, code: u8) {
+        self.leave.get_or_insert(code);
+    }
+
     pub(super) fn ticket(&mut self) -> Ticket {
         self.numbers.tickets += 1;
         Ticket(self.numbers.tickets)
@@ -63,7 +68,7 @@ impl Numbers {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
-        let [a, b, c, d, ..] = z.to_be_bytes();
-        f64::from(u32::from_be_bytes([a, b, c, d])) / 4_294_967_296.0
+        let upper_half = u32::try_from(z >> 32).unwrap_or(u32::MAX);
+        f64::from(upper_half) / (f64::from(u32::MAX) + 1.0)
     }
 }
