@@ -1,1 +1,4 @@
 //! control
+
+#[cfg(test)]
+pub(crate) mod scratch;
