@@ -14,5 +14,5 @@ pub mod usage;
 
 pub use self::journal::Journal;
 pub use self::log::{Guard, Options, init};
-// pub use self::metrics::{LogCount, Metrics};
-// pub use self::usage::Sampler;
+pub use self::metrics::{LogCount, Metrics};
+pub use self::usage::Sampler;
