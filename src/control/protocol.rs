@@ -1,0 +1,142 @@
+//! The words of control: what the server asks of the loop, and what client and server say to each
+//! other.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::plan::Name;
+use crate::status::{State, Status};
+
+/// Requests that may wait for the loop; beyond that a client is told to come again.
+pub const REQUESTS_MAX: usize = 64;
+
+/// What the server asks of the loop. A reply that is dropped unsent means that keepup is ending; a
+/// reply that nobody waits for any more can be dropped.
+#[derive(Debug)]
+pub enum Request {
+    /// The status, as [`Status::of`] makes it.
+    Status(oneshot::Sender<Status>),
+    /// Something an operator wants done. The name was a service's a moment ago.
+    Act {
+        /// Of which service.
+        name: Name,
+        /// What.
+        act: Act,
+        /// The operator's uid.
+        by: u32,
+        /// When to reply.
+        wait: Wait,
+        /// What came of it.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// A sign that the loop turns.
+    Turn(oneshot::Sender<()>),
+}
+
+/// What an operator can do to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// To want it up.
+    Start,
+    /// To want it down.
+    Stop,
+    /// To want a new run of it.
+    Restart,
+}
+
+impl Act {
+    /// All of them.
+    pub const ALL: [Act; 3] = [Act::Start, Act::Stop, Act::Restart];
+
+    /// The word for it, as in the path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Act::Start => "start",
+            Act::Stop => "stop",
+            Act::Restart => "restart",
+        }
+    }
+
+    /// The act of this name.
+    pub fn named(name: &str) -> Option<Act> {
+        Act::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// When an operator gets an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// When it is known what came of it.
+    Outcome,
+    /// At once.
+    Nothing,
+}
+
+/// What came of an act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What was wanted is so; or, if nothing was waited for, it is under way.
+    pub ok: bool,
+    /// In words: `api is up, pid 4711`.
+    pub text: String,
+    /// What the operator can do about it.
+    pub hint: Option<String>,
+    /// The service's state now.
+    pub state: State,
+}
+
+/// What a client is told when there is nothing else to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: String,
+    /// What can be done about it.
+    pub hint: Option<String>,
+}
+
+/// The control socket in this folder.
+pub fn socket_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control.sock")
+}
+
+/// `GET`: everything, as [`Status`].
+pub const STATUS: &str = "/v1/status";
+/// `GET`: what is wrong, as a list of [`crate::status::Issue`].
+pub const PROBLEMS: &str = "/v1/problems";
+/// `GET`: what keeps services from being ready, likewise; 503 unless it is empty.
+pub const READY: &str = "/readyz";
+
+/// `GET`: one service, as [`crate::status::ServiceStatus`].
+pub fn service_path(name: &str) -> String {
+    format!("/v1/services/{name}")
+}
+
+/// `POST`: an act, answered with its [`Outcome`].
+pub fn act_path(name: &str, act: Act, wait: Wait) -> String {
+    let query = match wait {
+        Wait::Outcome => "",
+        Wait::Nothing => "?wait=false",
+    };
+    format!("/v1/services/{name}/{}{query}", act.name())
+}
+
+/// Whether events are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Only what happened so far.
+    No,
+    /// Then each event as it comes, without end.
+    Yes,
+}
+
+/// `GET`: events, one JSON object a line; the last `lines`, or all that are in memory.
+pub fn events_path(follow: Follow, lines: Option<usize>) -> String {
+    let follow = match follow {
+        Follow::No => "false",
+        Follow::Yes => "true",
+    };
+    let lines = lines.map(|it| format!("&lines={it}")).unwrap_or_default();
+    format!("/v1/events?follow={follow}{lines}")
+}

@@ -1,0 +1,224 @@
+//! The journal: takes in what people should know, and passes it on to the log, to the events on
+//! disk, to those who follow them, and to what the status says of troubles.
+//!
+//! Cheap to clone. Never blocks the loop, never fails, never grows without a limit.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::book::{Page, Weight};
+use super::event_file::EventFile;
+use super::line::{self, Other};
+use crate::core::event::{Note, Short};
+use crate::plan::{Level, Name};
+use crate::status::{Stamp, Status};
+
+/// Events kept in memory.
+const EVENTS_MAX: usize = 10_000;
+/// Bytes of events kept in memory, whichever comes first.
+const BYTES_MAX: usize = 2 << 20;
+/// Events that a follower may be behind before it is dropped.
+const FOLLOW_MAX: usize = 1024;
+
+/// The journal.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    memory: Arc<Mutex<Memory>>,
+    followers: broadcast::Sender<Arc<str>>,
+    file: Option<EventFile>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    events: VecDeque<Arc<str>>,
+    bytes: usize,
+    pages: HashMap<Name, Page>,
+}
+
+impl Journal {
+    /// A journal that writes nothing to disk.
+    pub fn in_memory() -> Journal {
+        let (followers, _) = broadcast::channel(FOLLOW_MAX);
+        Journal { memory: Arc::default(), followers, file: None }
+    }
+
+    /// A journal that appends to `<state_dir>/events.jsonl`. Fails only if there is no thread to be
+    /// had for it; a folder that cannot be written to is a warning of the log.
+    pub fn open(state_dir: &Path) -> io::Result<Journal> {
+        let file = Some(EventFile::open(state_dir)?);
+        Ok(Journal { file, ..Journal::in_memory() })
+    }
+
+    /// A note of the core.
+    pub fn note(&self, service: &Name, note: &Note) {
+        let (at, text) = (Stamp::now(), note.to_string());
+        let mut memory = self.memory();
+        let page = memory.pages.entry(Name::clone(service)).or_default();
+        let weight = page.note(at, Instant::now(), note, &text);
+        self.keep(memory, line::of_note(at, service, note, &text));
+        tell(level(note, weight), service, &text);
+    }
+
+    /// The host stood still for so long.
+    pub fn stalled(&self, gap: Duration) {
+        let text = format!("the host stood still for {}; deadlines were moved", Short(gap));
+        let line = line::of_other(Stamp::now(), &Other::Stalled { gap }, &text);
+        self.keep(self.memory(), line);
+        self.say(Level::Warn, &text);
+    }
+
+    /// Lines of a service's log were lost.
+    pub fn lost_lines(&self, service: &Name, lines: u64, why: &str) {
+        let text = format!("{lines} lines of its log were lost: {why}");
+        let line = line::of_other(Stamp::now(), &Other::LostLines { service, lines, why }, &text);
+        self.keep(self.memory(), line);
+        tell(Level::Warn, service, &text);
+    }
+
+    /// Something about keepup itself, for the log alone.
+    #[expect(clippy::unused_self, reason = "who may log holds the journal")]
+    pub fn say(&self, level: Level, text: &str) {
+        tell(level, "keepup", text);
+    }
+
+    /// The last events, oldest first, as lines of JSON.
+    pub fn tail(&self, lines: usize) -> Vec<Arc<str>> {
+        let memory = self.memory();
+        let skipped = memory.events.len().saturating_sub(lines);
+        memory.events.iter().skip(skipped).cloned().collect()
+    }
+
+    /// The last events, and from there on each as it comes.
+    pub fn follow(&self, lines: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        // Subscribed first, under the lock that `keep` sends under: none is missed, none comes twice.
+        let memory = self.memory();
+        let receiver = self.followers.subscribe();
+        let skipped = memory.events.len().saturating_sub(lines);
+        (memory.events.iter().skip(skipped).cloned().collect(), receiver)
+    }
+
+    /// Fills in what only the journal knows: troubles, and how much of the day a service ran.
+    pub fn fill(&self, status: &mut Status) {
+        let (memory, now) = (self.memory(), Instant::now());
+        for service in &mut status.services {
+            if let Some(page) = memory.pages.get(service.name.as_str()) {
+                service.trouble = page.trouble.clone();
+                service.uptime_percent_24h = page.uptime_percent(now);
+            }
+        }
+    }
+
+    /// Waits until all events are on disk, but no longer than `limit`; for the end of keepup.
+    pub fn close(&self, limit: Duration) {
+        if let Some(file) = &self.file {
+            file.close(limit);
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic elsewhere leaves the memory in order: each change to it is complete in itself.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, mut memory: MutexGuard<'_, Memory>, line: Arc<str>) {
+        if let Some(file) = &self.file {
+            file.write(&line);
+        }
+        // Nobody follows: that is no failure.
+        let _ = self.followers.send(Arc::clone(&line));
+        memory.bytes += line.len();
+        memory.events.push_back(line);
+        while memory.events.len() > EVENTS_MAX || memory.bytes > BYTES_MAX {
+            let Some(oldest) = memory.events.pop_front() else {
+                break;
+            };
+            memory.bytes -= oldest.len();
+        }
+    }
+}
+
+/// How loud a note is.
+fn level(note: &Note, weight: Weight) -> Level {
+    match note {
+        Note::GaveUp { .. } => Level::Error,
+        Note::Unhealthy { .. }
+        | Note::Killing { .. }
+        | Note::Stuck { .. }
+        | Note::Degraded { .. } => Level::Warn,
+        Note::Starting { .. }
+        | Note::Up { .. }
+        | Note::Ready { .. }
+        | Note::Miss { .. }
+        | Note::Healthy
+        | Note::Stopping { .. }
+        | Note::Ended { .. }
+        | Note::Backoff { .. }
+        | Note::Down
+        | Note::Done => match weight {
+            Weight::News => Level::Info,
+            Weight::Repetition => Level::Debug,
+        },
+    }
+}
+
+fn tell(level: Level, service: &str, text: &str) {
+    match level {
+        Level::Error => tracing::error!(service, "{text}"),
+        Level::Warn => tracing::warn!(service, "{text}"),
+        Level::Info => tracing::info!(service, "{text}"),
+        Level::Debug => tracing::debug!(service, "{text}"),
+        Level::Trace => tracing::trace!(service, "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::Pid;
+
+    #[test]
+    fn memory_keeps_the_last_events_within_both_limits() {
+        let journal = Journal::in_memory();
+        let name = Name::from("api");
+        for pid in 0..10_010 {
+            journal.note(&name, &Note::Up { pid: Pid(pid) });
+        }
+        let events = journal.tail(usize::MAX);
+        assert_eq!(events.len(), EVENTS_MAX);
+        assert!(events[0].contains(r#""pid":10,"#), "{}", events[0]);
+        let why = "x".repeat(BYTES_MAX / 4);
+        for _ in 0..8 {
+            journal.note(&name, &Note::Unhealthy { why: why.clone() });
+        }
+        // Each line carries its reason twice, once in words: one fits, two do not.
+        assert_eq!(journal.tail(usize::MAX).len(), 1);
+    }
+
+    #[test]
+    fn a_follower_gets_the_tail_and_then_each_event_once() {
+        let journal = Journal::in_memory();
+        let name = Name::from("api");
+        journal.note(&name, &Note::Up { pid: Pid(1) });
+        journal.note(&name, &Note::Up { pid: Pid(2) });
+        let (tail, mut events) = journal.follow(1);
+        journal.note(&name, &Note::Up { pid: Pid(3) });
+        assert_eq!(tail.len(), 1);
+        assert!(tail[0].contains(r#""pid":2,"#));
+        assert!(events.try_recv().unwrap().contains(r#""pid":3,"#));
+        assert!(events.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_repetition_is_for_the_debugging_only() {
+        let up = Note::Up { pid: Pid(1) };
+        assert_eq!(level(&up, Weight::News), Level::Info);
+        assert_eq!(level(&up, Weight::Repetition), Level::Debug);
+        let gave_up = Note::GaveUp { why: String::new(), retry: None };
+        assert_eq!(level(&gave_up, Weight::News), Level::Error);
+    }
+}
