@@ -377,7 +377,7 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
     /// An HTTP request and what its answer must be.
-    Http(HttpProbe),
+    Http(Box<HttpProbe>),
     /// A connection to this `host:port`.
     Tcp(String),
     /// A command that must exit 0.

@@ -3,5 +3,17 @@
 //! Nothing here reads a clock, a file or a socket, logs, or fails. [`Supervisor::step`] takes an
 //! [`event::Event`] and says in [`event::Effect`]s what to do about it. A test refuses everything
 //! but `std` in this folder, and the parts of `std` that touch the world.
+//!
+//! In reading order: the vocabulary ([`event`]), when to restart ([`restart`]), what answers and
+//! beats mean ([`health`]), one service ([`service`]), all of them ([`supervisor`]).
 
 pub mod event;
+pub mod health;
+pub mod restart;
+pub mod service;
+pub mod supervisor;
+pub mod turn;
+pub mod uptime;
+
+pub use service::{Service, State, Want};
+pub use supervisor::{Remembered, Supervisor};

@@ -1,1 +1,27 @@
-//! os
+//! Everything between the words of the core and the kernel, as far as it is about processes.
+//!
+//! [`Processes`] starts, signals and reaps; [`signal`] hears what keepup itself is told, [`clock`]
+//! tells the time; [`state`] and [`leftover`] bridge the gap between two keepups. Nothing here
+//! decides what a service should do, waits on the loop for a child, or logs.
+
+pub mod clock;
+pub mod env_file;
+pub mod signal;
+
+mod capture;
+mod child;
+mod environment;
+mod failure;
+mod group;
+mod identity;
+mod init;
+mod launch;
+mod marker;
+mod processes;
+mod procfs;
+mod remains;
+mod strays;
+mod wait;
+mod watch;
+
+pub use processes::{Happening, LiveRun, Output, Processes, Stream};

@@ -1,0 +1,549 @@
+//! One service: what is wanted of it, what it is doing, and what comes next.
+//!
+//! ```text
+//!              start            spawned           ended of itself, nothing left
+//!   Down ────────────▶ Spawning ───────▶ Up ──────────────────────┐
+//!    ▲  ▲      ▲  ▲       │ failed        │ stop, unhealthy, …     │
+//!    │  │      │  │       │               ▼                        ▼
+//!    │  │      │  │       │            Stopping ─gone─▶ judged in `ended`
+//!    │ stop    │  │       └───────────────────────────▶   │  │  │  │
+//!    │  │  Waiting└──────────── Backoff ◀─────────────────┘  │  │  │
+//!    │  │ (for `after`)         (again, later)               ▼  │  ▼
+//!    └──┴──────────────────────────────────── not wanted ── Done│ Failed
+//!                                                           (Down)
+//! ```
+//!
+//! Each state owns its data, so nothing of it outlives the state. Deadlines are derived from it,
+//! never stored beside it.
+
+use std::time::Duration;
+
+use super::event::{Answer, Asker, Effect, End, Exit, Note, Pid, Sight, Ticket, Time};
+use super::health::{Health, Level};
+use super::restart::{Budget, Verdict};
+use super::turn::Turn;
+use super::uptime::{Counts, Uptime};
+use crate::plan::{self, Name, Signal};
+
+/// How long a killed process may take to disappear before people are told that it hangs.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// What is wanted of a service; an operator's word stays until another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// To run, or, for a oneshot, to have run.
+    Up,
+    /// Not to run.
+    Down,
+}
+
+/// What a service is doing.
+#[derive(Debug)]
+pub enum State {
+    /// Not running, until those it comes `after` have started.
+    Waiting,
+    /// Not running, and only an operator starts it.
+    Down,
+    /// Not running; started again at `until`.
+    Backoff { until: Time },
+    /// Being started; to be stopped at once if an operator asked for it meanwhile.
+    Spawning { stop: Option<u32> },
+    /// Running.
+    Up { pid: Pid, since: Time, health: Health },
+    /// On its way out because of `end`.
+    Stopping(Stopping),
+    /// It did what it was meant to.
+    Done,
+    /// Given up.
+    Failed,
+}
+
+/// A run on its way out.
+#[derive(Debug)]
+pub struct Stopping {
+    /// Its main process, which may have died.
+    pub pid: Pid,
+    /// Why it ends.
+    pub end: End,
+    /// How long it was up.
+    pub uptime: Duration,
+    /// How its main process died, if it has.
+    exit: Option<Exit>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Asked to stop.
+    Stop { kill_at: Time },
+    /// Killed.
+    Kill { stuck_at: Time },
+    /// It survives that.
+    Stuck,
+}
+
+/// The last run that ended.
+#[derive(Clone, Debug)]
+pub struct LastEnd {
+    /// Why it ended.
+    pub end: End,
+    /// How its main process died, if there was one.
+    pub exit: Option<Exit>,
+    /// When.
+    pub at: Time,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct Service {
+    /// What it is.
+    pub plan: plan::Service,
+    /// What is wanted of it.
+    pub want: Want,
+    /// What it is doing.
+    pub state: State,
+    /// What it used up of its restarts.
+    pub budget: Budget,
+    /// When it was up.
+    pub uptime: Uptime,
+    /// Runs begun; the number of the last one.
+    pub run: u64,
+    /// Runs that the policy began.
+    pub restarts: u64,
+    /// The last run that ended.
+    pub last_end: Option<LastEnd>,
+    /// Why it was given up, for good or for now; cleared by the next stable run.
+    pub gave_up: Option<String>,
+    /// The operator who asked for the next start.
+    starter: Option<u32>,
+}
+
+impl Service {
+    pub(super) fn new(plan: plan::Service, budget: Budget, want: Want) -> Service {
+        Service {
+            plan,
+            want,
+            state: if want == Want::Up { State::Waiting } else { State::Down },
+            budget,
+            uptime: Uptime::default(),
+            run: 0,
+            restarts: 0,
+            last_end: None,
+            gave_up: None,
+            starter: None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.plan.name
+    }
+
+    /// The main process of its run, which may just have died.
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.state {
+            State::Up { pid, .. } | State::Stopping(Stopping { pid, .. }) => Some(*pid),
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Done
+            | State::Failed => None,
+        }
+    }
+
+    /// Is a process of it there, or about to be?
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Spawning { .. } | State::Up { .. } | State::Stopping(_))
+    }
+
+    /// The health of its run, while it is up.
+    pub fn health(&self) -> Option<&Health> {
+        match &self.state {
+            State::Up { health, .. } => Some(health),
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Stopping(_)
+            | State::Done
+            | State::Failed => None,
+        }
+    }
+
+    /// May those that come after it start?
+    pub(super) fn lets_others_start(&self) -> bool {
+        match &self.state {
+            State::Done => true,
+            State::Up { health, .. } => !self.plan.oneshot && health.started().is_some(),
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Stopping(_)
+            | State::Failed => false,
+        }
+    }
+
+    /// When this service next needs a tick. Derived from the state, so it is never stale.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match &self.state {
+            State::Backoff { until } => Some(*until),
+            State::Up { health, .. } => {
+                health.deadline(&self.plan).into_iter().chain(self.stable_at()).min()
+            }
+            State::Stopping(stopping) => match stopping.phase {
+                Phase::Stop { kill_at } => Some(kill_at),
+                Phase::Kill { stuck_at } => Some(stuck_at),
+                Phase::Stuck => None,
+            },
+            State::Waiting | State::Down | State::Spawning { .. } | State::Done | State::Failed => {
+                None
+            }
+        }
+    }
+
+    /// When its run will have been well for `stable_after`, if that would change anything.
+    fn stable_at(&self) -> Option<Time> {
+        let started = self.health()?.started()?;
+        self.budget.strained().then(|| started + self.plan.restart.stable_after)
+    }
+
+    fn note_if_stable(&mut self, turn: &mut Turn<'_>) {
+        if self.stable_at().is_some_and(|at| at <= turn.now) {
+            self.budget.stable();
+            self.gave_up = None;
+            turn.save = true;
+        }
+    }
+
+    /// An operator wants it up.
+    pub(super) fn start(&mut self, by: u32, turn: &mut Turn<'_>) {
+        let was = std::mem::replace(&mut self.want, Want::Up);
+        turn.save = true;
+        match &mut self.state {
+            State::Down | State::Backoff { .. } | State::Done | State::Failed => {
+                self.clear_slate();
+                self.starter = Some(by);
+                self.state = State::Waiting;
+                turn.moved = true;
+            }
+            // It was to stay down, so what follows its stop is the operator's doing.
+            State::Stopping(stopping) if was == Want::Down => {
+                stopping.end = End::Asked(Asker::Operator(by));
+            }
+            State::Spawning { stop } => *stop = None,
+            // Running, or it will be.
+            State::Waiting | State::Up { .. } | State::Stopping(_) => {}
+        }
+    }
+
+    /// An operator wants it down.
+    pub(super) fn stop(&mut self, by: u32, turn: &mut Turn<'_>) {
+        self.want = Want::Down;
+        turn.save = true;
+        match &mut self.state {
+            State::Waiting | State::Backoff { .. } | State::Failed => self.down(turn),
+            State::Up { .. } => self.terminate(End::Asked(Asker::Operator(by)), turn),
+            State::Spawning { stop } => *stop = Some(by),
+            // It is, or soon will be.
+            State::Stopping(_) | State::Down | State::Done => {}
+        }
+    }
+
+    /// An operator wants a new run.
+    pub(super) fn restart(&mut self, by: u32, turn: &mut Turn<'_>) {
+        match &mut self.state {
+            State::Up { .. } => {
+                self.want = Want::Up;
+                turn.save = true;
+                self.terminate(End::Asked(Asker::Operator(by)), turn);
+                self.clear_slate();
+            }
+            State::Stopping(stopping) => {
+                self.want = Want::Up;
+                turn.save = true;
+                stopping.end = End::Asked(Asker::Operator(by));
+                self.clear_slate();
+            }
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Done
+            | State::Failed => self.start(by, turn),
+        }
+    }
+
+    /// What an operator does never counts toward the cap.
+    fn clear_slate(&mut self) {
+        self.budget = Budget::default();
+        self.gave_up = None;
+    }
+
+    /// keepup is ending: nothing more is started, and what runs is stopped in its turn.
+    pub(super) fn retire(&mut self) {
+        self.budget = Budget::default();
+        if let State::Waiting | State::Backoff { .. } = self.state {
+            self.state = State::Down;
+        }
+    }
+
+    pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
+        self.note_if_stable(turn);
+        match &mut self.state {
+            State::Backoff { until } if *until <= turn.now => {
+                self.restarts += 1;
+                self.budget.restarted(&self.plan.restart, turn.now);
+                self.spawn(turn);
+            }
+            State::Up { health, .. } => {
+                if let Some(end) = health.tick(&self.plan, turn) {
+                    self.terminate(end, turn);
+                }
+            }
+            State::Stopping(stopping) => match stopping.phase {
+                Phase::Stop { kill_at } if kill_at <= turn.now => {
+                    self.kill("it did not stop in time", turn);
+                }
+                Phase::Kill { stuck_at } if stuck_at <= turn.now => {
+                    stopping.phase = Phase::Stuck;
+                    let pid = stopping.pid;
+                    turn.note(&self.plan.name, Note::Stuck { pid });
+                }
+                Phase::Stop { .. } | Phase::Kill { .. } | Phase::Stuck => {}
+            },
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Done
+            | State::Failed => {}
+        }
+    }
+
+    /// Starts a run. Called when it is due: nothing is asked here.
+    pub(super) fn spawn(&mut self, turn: &mut Turn<'_>) {
+        self.run += 1;
+        self.state = State::Spawning { stop: None };
+        self.uptime.mark(turn.now, Counts::Down);
+        let note = Note::Starting { run: self.run, by: self.starter.take() };
+        turn.note(&self.plan.name, note);
+        turn.effect(Effect::Spawn { name: self.plan.name.clone() });
+    }
+
+    pub(super) fn spawned(&mut self, pid: Pid, turn: &mut Turn<'_>) {
+        let State::Spawning { stop } = self.state else {
+            debug_assert!(false, "a run that nobody asked for");
+            return;
+        };
+        let health = Health::new(&self.plan, turn.now);
+        self.state = State::Up { pid, since: turn.now, health };
+        self.uptime.mark(turn.now, Counts::Up);
+        turn.save = true;
+        turn.moved = true;
+        turn.note(&self.plan.name, Note::Up { pid });
+        if let Some(by) = stop {
+            self.terminate(End::Asked(Asker::Operator(by)), turn);
+        } else if !turn.leaving {
+            self.tick(turn);
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, reason: String, turn: &mut Turn<'_>) {
+        let State::Spawning { .. } = self.state else {
+            debug_assert!(false, "a failure of a run that nobody asked for");
+            return;
+        };
+        self.ended(&End::SpawnFailed(reason), None, Duration::ZERO, turn);
+    }
+
+    /// Its main process died. The run is over when nothing of it is left.
+    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {
+        self.note_if_stable(turn);
+        let phase = Phase::Kill { stuck_at: turn.now + STUCK_AFTER };
+        match &mut self.state {
+            State::Up { pid, since, health } => {
+                let (pid, uptime) = (*pid, turn.now - *since);
+                health.abandon(turn);
+                let (end, exit) = (End::Exited(exit), Some(exit));
+                self.state = State::Stopping(Stopping { pid, end, uptime, exit, phase });
+                turn.effect(Effect::Sweep { pid });
+            }
+            State::Stopping(stopping) => {
+                stopping.exit = Some(exit);
+                stopping.phase = phase;
+                turn.effect(Effect::Sweep { pid: stopping.pid });
+            }
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Done
+            | State::Failed => debug_assert!(false, "an exit of a service that was not running"),
+        }
+    }
+
+    /// Nothing of its run is left.
+    pub(super) fn gone(&mut self, turn: &mut Turn<'_>) {
+        if let State::Stopping(stopping) = &self.state {
+            let Stopping { end, exit, uptime, .. } = stopping;
+            let (end, exit, uptime) = (end.clone(), *exit, *uptime);
+            self.ended(&end, exit, uptime, turn);
+        } else {
+            debug_assert!(false, "a service is gone that was not stopping");
+        }
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        took: Duration,
+        turn: &mut Turn<'_>,
+    ) {
+        if let State::Up { health, .. } = &mut self.state
+            && let Some(end) = health.probed(&self.plan, ticket, answer, took, turn)
+        {
+            self.terminate(end, turn);
+        }
+    }
+
+    pub(super) fn looked(&mut self, ticket: Ticket, sight: Sight, turn: &mut Turn<'_>) {
+        if let State::Up { health, .. } = &mut self.state
+            && let Some(end) = health.looked(&self.plan, ticket, sight, turn)
+        {
+            self.terminate(end, turn);
+        }
+    }
+
+    pub(super) fn stalled(&mut self, gap: Duration) {
+        if let State::Up { health, .. } = &mut self.state {
+            health.stalled(gap);
+        }
+    }
+
+    /// Asks its run to stop, because of `end`; kills it if it does not in time.
+    pub(super) fn terminate(&mut self, end: End, turn: &mut Turn<'_>) {
+        self.note_if_stable(turn);
+        let State::Up { pid, since, health } = &self.state else {
+            return;
+        };
+        let (pid, uptime) = (*pid, turn.now - *since);
+        health.abandon(turn);
+        if let End::NeverReady(why) | End::Unhealthy(why) | End::HeartbeatLost(why) = &end {
+            turn.note(&self.plan.name, Note::Unhealthy { why: why.clone() });
+        }
+        let (signal, kill_after) = (self.plan.stop_signal, self.plan.stop_timeout);
+        let phase = Phase::Stop { kill_at: turn.now + kill_after };
+        turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
+        self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, phase });
+        turn.effect(Effect::Signal { pid, signal });
+        // A stopped process cannot heed anything.
+        turn.effect(Effect::Signal { pid, signal: Signal::CONT });
+    }
+
+    /// Kills at once what would be killed in time.
+    pub(super) fn kill(&mut self, why: &'static str, turn: &mut Turn<'_>) {
+        if let State::Stopping(stopping) = &mut self.state
+            && let Phase::Stop { .. } = stopping.phase
+        {
+            stopping.phase = Phase::Kill { stuck_at: turn.now + STUCK_AFTER };
+            let pid = stopping.pid;
+            turn.note(&self.plan.name, Note::Killing { why });
+            turn.effect(Effect::Signal { pid, signal: Signal::KILL });
+        }
+    }
+
+    /// A run is over: decides, here and nowhere else, what comes next.
+    fn ended(&mut self, end: &End, exit: Option<Exit>, uptime: Duration, turn: &mut Turn<'_>) {
+        let note = Note::Ended { end: end.clone(), exit, uptime };
+        turn.note(&self.plan.name, note);
+        turn.save = true;
+        turn.moved = true;
+        self.uptime.mark(turn.now, Counts::Down);
+        self.last_end = Some(LastEnd { end: end.clone(), exit, at: turn.now });
+        if turn.leaving || self.want == Want::Down {
+            return self.down(turn);
+        }
+        if let End::Asked(asker) = end {
+            if let Asker::Operator(by) = asker {
+                self.starter = Some(*by);
+            }
+            return self.spawn(turn);
+        }
+        let status = exit.map_or(0, Exit::status);
+        match self.budget.judge(&self.plan, turn.now, end, turn.numbers) {
+            Verdict::Done => {
+                self.state = State::Done;
+                self.uptime.mark(turn.now, Counts::Nothing);
+                turn.note(&self.plan.name, Note::Done);
+                if self.plan.essential {
+                    turn.leave_with(status);
+                }
+            }
+            Verdict::After(delay) => {
+                self.state = State::Backoff { until: turn.now + delay };
+                let failures = self.budget.failures();
+                turn.note(&self.plan.name, Note::Backoff { delay, failures });
+            }
+            Verdict::Retry(why) => {
+                let retry = self.plan.restart.retry_after;
+                self.state = State::Backoff { until: turn.now + retry };
+                self.give_up(why, Some(retry), turn);
+            }
+            Verdict::Fail(why) => {
+                self.state = State::Failed;
+                self.give_up(why, None, turn);
+                if self.plan.essential {
+                    turn.leave_with(gave_up_code(status));
+                }
+            }
+            Verdict::Exit(why) => {
+                self.state = State::Failed;
+                self.give_up(why, None, turn);
+                turn.leave_with(gave_up_code(status));
+            }
+        }
+    }
+
+    fn give_up(&mut self, why: String, retry: Option<Duration>, turn: &mut Turn<'_>) {
+        self.gave_up = Some(why.clone());
+        turn.note(&self.plan.name, Note::GaveUp { why, retry });
+    }
+
+    fn down(&mut self, turn: &mut Turn<'_>) {
+        self.state = State::Down;
+        self.uptime.mark(turn.now, Counts::Nothing);
+        turn.moved = true;
+        turn.note(&self.plan.name, Note::Down);
+    }
+
+    /// How well it is, in one word for people; `None` when there is nothing to be well.
+    pub fn health_word(&self) -> Option<&'static str> {
+        match &self.state {
+            State::Up { health, .. } => Some(match health.level() {
+                Level::Starting => "starting",
+                Level::Healthy => "healthy",
+                Level::Degraded(_) => "degraded",
+            }),
+            State::Stopping(stopping) => match stopping.end {
+                End::Unhealthy(_) | End::HeartbeatLost(_) | End::NeverReady(_) => Some("unhealthy"),
+                End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => None,
+            },
+            State::Waiting
+            | State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Done
+            | State::Failed => None,
+        }
+    }
+}
+
+/// A service that was given up never looks like a success.
+fn gave_up_code(status: u8) -> u8 {
+    /// "A service was given up", among keepup's exit codes.
+    const GAVE_UP: u8 = 4;
+    if status == 0 { GAVE_UP } else { status }
+}

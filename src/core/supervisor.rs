@@ -1,0 +1,340 @@
+//! All services together: who is spoken to, in which order they start and stop, and when to leave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::event::{Asker, Effect, End, Event, Pid, Time};
+use super::restart::Budget;
+use super::service::{Service, State, Want};
+use super::turn::{Numbers, Turn};
+use crate::plan::{self, Name, Plan, Policy};
+
+/// A tick that comes so much later than its deadline means that the host stood still.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// How long keepup stays with processes that survive KILL, when it ends.
+const LEAVE_AFTER_KILL: Duration = Duration::from_secs(2);
+
+/// What a service's earlier life, under an earlier keepup, means for this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// An operator had stopped it.
+    pub stopped: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Restarts by the policy, oldest first.
+    pub restarts: Vec<Time>,
+}
+
+/// The core: every service, and what keepup itself is about to do.
+#[derive(Debug)]
+pub struct Supervisor {
+    plan: plan::Supervisor,
+    services: Vec<Service>,
+    mode: Mode,
+    numbers: Numbers,
+    last_step: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Running,
+    /// Stopping everything, to end with `code`; what still runs is killed at `kill_at`.
+    Leaving {
+        code: u8,
+        kill_at: Time,
+    },
+    /// Everything was killed; what survives that is left behind at `leave_at`.
+    Killing {
+        code: u8,
+        leave_at: Time,
+    },
+    Gone,
+}
+
+impl Supervisor {
+    /// The services of `plan`, none of them started: the first [`Event::Tick`] does that.
+    /// Chance (the jitter) comes from `seed` alone.
+    pub fn new(plan: Plan, seed: u64, past: &BTreeMap<Name, Remembered>) -> Supervisor {
+        let service = |plan: plan::Service| {
+            let past = past.get(&plan.name).cloned().unwrap_or_default();
+            let stopped = past.stopped && plan.restart.policy == Policy::UnlessStopped;
+            let want = if plan.autostart && !stopped { Want::Up } else { Want::Down };
+            Service::new(plan, Budget::remembered(past.failures, &past.restarts), want)
+        };
+        Supervisor {
+            plan: plan.supervisor,
+            services: plan.services.into_iter().map(service).collect(),
+            mode: Mode::Running,
+            numbers: Numbers::new(seed),
+            last_step: Time::default(),
+        }
+    }
+
+    /// What keepup itself is to be like.
+    pub fn plan(&self) -> &plan::Supervisor {
+        &self.plan
+    }
+
+    /// The services, in the order of the plan.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|it| **it.name() == *name)
+    }
+
+    /// Is keepup on its way out?
+    pub fn is_leaving(&self) -> bool {
+        self.mode != Mode::Running
+    }
+
+    /// The earliest moment at which a [`Event::Tick`] would do something. Ask again after every
+    /// step.
+    pub fn deadline(&self) -> Option<Time> {
+        let own = match self.mode {
+            Mode::Running => None,
+            Mode::Leaving { kill_at, .. } => Some(kill_at),
+            Mode::Killing { leave_at, .. } => Some(leave_at),
+            Mode::Gone => return None,
+        };
+        self.services.iter().filter_map(Service::deadline).chain(own).min()
+    }
+
+    /// Takes in one event and says, in order, what to do about it. Never fails, never waits.
+    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Effect>) {
+        if self.mode == Mode::Gone {
+            return;
+        }
+        let late = matches!(event, Event::Tick).then(|| self.late(now)).flatten();
+        let mut turn = Turn {
+            now,
+            leaving: self.mode != Mode::Running,
+            save: false,
+            moved: matches!(event, Event::Tick),
+            leave: None,
+            numbers: &mut self.numbers,
+            out,
+        };
+        let services = &mut self.services;
+        match event {
+            Event::Tick => {
+                if let Some(gap) = late {
+                    turn.effect(Effect::Stalled { gap });
+                    for it in services.iter_mut() {
+                        it.stalled(gap);
+                    }
+                }
+                for it in services.iter_mut() {
+                    it.tick(&mut turn);
+                }
+            }
+            Event::Spawned { name, pid } => {
+                with(services, &name, |it| it.spawned(pid, &mut turn));
+            }
+            Event::SpawnFailed { name, reason } => {
+                with(services, &name, |it| it.spawn_failed(reason, &mut turn));
+            }
+            Event::Exited { pid, exit } => with_pid(services, pid, |it| it.exited(exit, &mut turn)),
+            Event::Gone { pid } => with_pid(services, pid, |it| it.gone(&mut turn)),
+            Event::Probed { name, ticket, answer, took } => {
+                with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
+            }
+            Event::Looked { name, ticket, sight } => {
+                with(services, &name, |it| it.looked(ticket, sight, &mut turn));
+            }
+            Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
+            Event::Start { name, by } => with(services, &name, |it| it.start(by, &mut turn)),
+            Event::Restart { name, by } => with(services, &name, |it| it.restart(by, &mut turn)),
+            Event::Stop { name, by } => with(services, &name, |it| it.stop(by, &mut turn)),
+            Event::Shutdown => match self.mode {
+                Mode::Running => turn.leave = Some(0),
+                Mode::Leaving { .. } | Mode::Killing { .. } | Mode::Gone => {
+                    hurry(&mut self.mode, now);
+                    turn.moved = true;
+                }
+            },
+        }
+        let (save, moved, leave) = (turn.save, turn.moved, turn.leave);
+        self.last_step = now;
+        if let Some(code) = leave {
+            self.leave(code, now);
+        }
+        if save {
+            out.push(Effect::Save);
+        }
+        if moved || leave.is_some() {
+            self.settle(now, out);
+        }
+    }
+
+    /// For how long the host stood still, if this tick is so late that it must have.
+    fn late(&self, now: Time) -> Option<Duration> {
+        let due = self.deadline()?;
+        (due + STALL_MIN <= now).then(|| now - self.last_step)
+    }
+
+    fn leave(&mut self, code: u8, now: Time) {
+        if self.mode != Mode::Running {
+            return;
+        }
+        // What is killed at last needs a moment to be gone within the limit.
+        let limit = self.plan.shutdown_timeout;
+        let reserve = (limit / 10).min(Duration::from_millis(500));
+        self.mode = Mode::Leaving { code, kill_at: now + limit.saturating_sub(reserve) };
+        self.services.iter_mut().for_each(Service::retire);
+    }
+
+    /// Does what follows from all states together: starts what has waited long enough, stops what
+    /// is to stop next, and leaves when nothing is left to do.
+    fn settle(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.mode == Mode::Running {
+            self.start_waiting(now, out);
+            if let Some(code) = self.nothing_left() {
+                self.leave(code, now);
+            }
+        }
+        if let Mode::Leaving { kill_at, .. } = self.mode
+            && kill_at <= now
+        {
+            hurry(&mut self.mode, now);
+        }
+        match self.mode {
+            Mode::Running | Mode::Gone => {}
+            Mode::Leaving { code, .. } => {
+                self.stop_next(now, out);
+                self.exit_if_empty(code, out);
+            }
+            Mode::Killing { code, leave_at } => {
+                self.kill_all(now, out);
+                self.exit_if_empty(code, out);
+                if leave_at <= now && self.mode != Mode::Gone {
+                    self.mode = Mode::Gone;
+                    out.push(Effect::Exit { code: code.max(1) });
+                }
+            }
+        }
+    }
+
+    fn start_waiting(&mut self, now: Time, out: &mut Vec<Effect>) {
+        for nth in 0..self.services.len() {
+            let service = &self.services[nth];
+            if matches!(service.state, State::Waiting)
+                && self.predecessors(service).all(Service::lets_others_start)
+            {
+                self.act(nth, now, out, Service::spawn);
+            }
+        }
+    }
+
+    /// Stops everything that nothing running comes after: in reverse order of starting.
+    fn stop_next(&mut self, now: Time, out: &mut Vec<Effect>) {
+        for nth in (0..self.services.len()).rev() {
+            let service = &self.services[nth];
+            let is_up = matches!(service.state, State::Up { .. });
+            let mut running = self.services.iter().filter(|it| it.is_running());
+            if is_up && !running.any(|it| it.plan.after.contains(service.name())) {
+                self.act(nth, now, out, |it, turn| it.terminate(End::Asked(Asker::Shutdown), turn));
+            }
+        }
+    }
+
+    fn kill_all(&mut self, now: Time, out: &mut Vec<Effect>) {
+        for nth in (0..self.services.len()).rev() {
+            self.act(nth, now, out, |it, turn| {
+                it.terminate(End::Asked(Asker::Shutdown), turn);
+                it.kill("keepup is ending", turn);
+            });
+        }
+    }
+
+    fn act(
+        &mut self,
+        nth: usize,
+        now: Time,
+        out: &mut Vec<Effect>,
+        what: impl FnOnce(&mut Service, &mut Turn<'_>),
+    ) {
+        let leaving = self.mode != Mode::Running;
+        let numbers = &mut self.numbers;
+        let mut turn = Turn { now, leaving, save: false, moved: false, leave: None, numbers, out };
+        what(&mut self.services[nth], &mut turn);
+    }
+
+    fn exit_if_empty(&mut self, code: u8, out: &mut Vec<Effect>) {
+        if !self.services.iter().any(Service::is_running) {
+            self.mode = Mode::Gone;
+            out.push(Effect::Exit { code });
+        }
+    }
+
+    /// Nothing runs, and nothing will be started any more: the code to end with.
+    fn nothing_left(&self) -> Option<u8> {
+        let over = |it: &Service| match it.state {
+            State::Done | State::Failed => true,
+            State::Waiting => self.waits_for_ever(it, 0),
+            // Down: an operator may start it.
+            State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Up { .. }
+            | State::Stopping(_) => false,
+        };
+        let failed = self.services.iter().any(|it| matches!(it.state, State::Failed));
+        let over = !self.plan.stay && self.services.iter().all(over);
+        over.then_some(if failed { 4 } else { 0 })
+    }
+
+    /// Does it wait for one that was given up, or for one that waits for such a one?
+    fn waits_for_ever(&self, service: &Service, depth: usize) -> bool {
+        // The plan has no cycles; the limit makes sure of it.
+        depth < self.services.len()
+            && self.predecessors(service).any(|it| match it.state {
+                State::Failed => true,
+                State::Waiting => self.waits_for_ever(it, depth + 1),
+                State::Down
+                | State::Backoff { .. }
+                | State::Spawning { .. }
+                | State::Up { .. }
+                | State::Stopping(_)
+                | State::Done => false,
+            })
+    }
+
+    /// Those that a service comes after.
+    pub fn predecessors<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Service> {
+        service.plan.after.iter().filter_map(|name| self.service(name))
+    }
+
+    /// What the next keepup should know, if this one dies.
+    pub fn remember(&self, now: Time) -> BTreeMap<Name, Remembered> {
+        let remember = |it: &Service| Remembered {
+            stopped: it.plan.autostart && it.want == Want::Down,
+            failures: it.budget.failures(),
+            restarts: it.budget.recent(&it.plan.restart, now).collect(),
+        };
+        self.services.iter().map(|it| (it.name().clone(), remember(it))).collect()
+    }
+}
+
+/// Kills at once what would be killed in time.
+fn hurry(mode: &mut Mode, now: Time) {
+    if let Mode::Leaving { code, .. } = *mode {
+        *mode = Mode::Killing { code, leave_at: now + LEAVE_AFTER_KILL };
+    }
+}
+
+fn with(services: &mut [Service], name: &str, act: impl FnOnce(&mut Service)) {
+    if let Some(service) = services.iter_mut().find(|it| **it.name() == *name) {
+        act(service);
+    }
+}
+
+/// Anything else that died is no service, and nobody's concern here.
+fn with_pid(services: &mut [Service], pid: Pid, act: impl FnOnce(&mut Service)) {
+    if let Some(service) = services.iter_mut().find(|it| it.pid() == Some(pid)) {
+        act(service);
+    }
+}

@@ -1,0 +1,221 @@
+//! A start, prepared down to the last byte, and the fork that performs it.
+//!
+//! Everything that may allocate, read a file or fail in an interesting way happens here, before
+//! the fork; `child` has system calls alone left to do.
+
+#![expect(unsafe_code, reason = "fork, and the signal mask round it")]
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::child;
+use super::environment;
+use super::identity::{self, Identity};
+use super::marker::Keepup;
+use crate::core::event::Pid;
+use crate::plan::{Limit, Resource, Service};
+
+/// Folders of a PATH after these many are not searched.
+const CANDIDATES_MAX: usize = 1000;
+
+/// Where a stream of a process goes.
+#[derive(Debug)]
+pub enum Stream {
+    /// Where keepup's own goes.
+    Inherit,
+    /// Here; closed in keepup once the process has it.
+    To(OwnedFd),
+}
+
+/// Where a process writes.
+#[derive(Debug)]
+pub struct Output {
+    /// Descriptor 1.
+    pub stdout: Stream,
+    /// Descriptor 2.
+    pub stderr: Stream,
+}
+
+/// One start of one command of a service.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) argv: Vec<CString>,
+    pub(super) environment: Vec<CString>,
+    /// The files to try, in this order.
+    pub(super) candidates: Vec<CString>,
+    /// The PATH that they come from; `None`: the command names its file.
+    pub(super) path: Option<String>,
+    pub(super) directory: CString,
+    pub(super) umask: libc::mode_t,
+    /// 0: as inherited.
+    pub(super) nice: libc::c_int,
+    pub(super) oom_score_adj: Option<CString>,
+    pub(super) limits: Vec<(Resource, libc::rlim_t)>,
+    pub(super) identity: Option<Identity>,
+    /// The user as the plan spells it, for people.
+    pub(super) user: Option<String>,
+    pub(super) no_new_privileges: bool,
+}
+
+impl Launch {
+    /// The error is a whole sentence for people.
+    pub(super) fn prepare(
+        service: &Service,
+        command: &[String],
+        (keepup, run): (&Keepup, &str),
+    ) -> Result<Launch, String> {
+        let program = command.first().map_or("", String::as_str);
+        let cannot = |why: String| format!("cannot start `{program}`: {why}");
+        let (identity, login) =
+            identity::look_up(service.user.as_deref(), service.group.as_deref()).map_err(cannot)?;
+        let environment =
+            environment::build(service, login.as_ref(), std::env::vars_os(), (keepup, run))
+                .map_err(cannot)?;
+        let path = environment.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
+        let (path, candidates) = candidates(program, path).map_err(cannot)?;
+        let words = command.iter().map(|it| c_string(it.as_bytes()));
+        Ok(Launch {
+            argv: words.collect::<Result<_, _>>().map_err(cannot)?,
+            environment: assignments(environment).map_err(cannot)?,
+            candidates,
+            path,
+            directory: c_string(service.directory.as_os_str().as_bytes()).map_err(cannot)?,
+            umask: service.umask,
+            nice: service.nice,
+            oom_score_adj: match service.oom_score_adj {
+                0 => None,
+                score => Some(c_string(score.to_string().as_bytes()).map_err(cannot)?),
+            },
+            limits: service.limits.iter().map(|(&it, &limit)| (it, limit_value(limit))).collect(),
+            identity,
+            user: service.user.clone(),
+            no_new_privileges: service.no_new_privileges,
+        })
+    }
+
+    /// The program, as the plan spells it.
+    pub(super) fn program(&self) -> String {
+        self.argv.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Starts it. The pipe tells what became of it: its end without a word means that the program
+    /// runs; otherwise there is a [`super::failure::Report`] in it.
+    pub(super) fn fork(&self, stdin: &OwnedFd, output: &Output) -> Result<(Pid, OwnedFd), String> {
+        self.try_fork(stdin, output).map_err(|error| {
+            let why = match error.raw_os_error() {
+                Some(libc::EAGAIN) => "no more processes are allowed here (see pids.max of the \
+                                       cgroup, `--pids-limit` of a container, `ulimit -u`)"
+                    .to_owned(),
+                Some(libc::ENOMEM) => "there is no memory for another process".to_owned(),
+                Some(libc::EMFILE) => "keepup has too many open files (raise its `ulimit -n`, \
+                                       LimitNOFILE= in its unit)"
+                    .to_owned(),
+                Some(libc::ENFILE) => "the machine has too many open files".to_owned(),
+                _ => error.to_string(),
+            };
+            format!("cannot start `{}`: {why}", self.program())
+        })
+    }
+
+    fn try_fork(&self, stdin: &OwnedFd, output: &Output) -> io::Result<(Pid, OwnedFd)> {
+        let (heard, told) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&heard, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let argv = pointers(&self.argv);
+        let environment = pointers(&self.environment);
+        let inside = child::Inside {
+            launch: self,
+            argv: &argv,
+            environment: &environment,
+            fds: [stdin.as_raw_fd(), output.stdout.fd(1), output.stderr.fd(2)],
+            told: told.as_raw_fd(),
+        };
+        // With every signal blocked, keepup's handlers cannot run in the child: what is sent to it
+        // before its program runs waits, and then has its default effect.
+        let mask = block_all();
+        // SAFETY: the child calls nothing but `child::run`, which allocates nothing, takes no lock
+        // and does not return.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            child::run(&inside);
+        }
+        let failed = io::Error::last_os_error();
+        restore(&mask);
+        if pid < 0 { Err(failed) } else { Ok((Pid(pid), heard)) }
+    }
+}
+
+impl Stream {
+    fn fd(&self, inherited: RawFd) -> RawFd {
+        match self {
+            Stream::Inherit => inherited,
+            Stream::To(fd) => fd.as_raw_fd(),
+        }
+    }
+}
+
+/// What every process reads: nothing.
+pub(super) fn dev_null() -> io::Result<OwnedFd> {
+    Ok(File::open("/dev/null")?.into())
+}
+
+/// Where the program may be, as execvp(3) looks for it.
+fn candidates(program: &str, path: &OsStr) -> Result<(Option<String>, Vec<CString>), String> {
+    if program.contains('/') {
+        return Ok((None, vec![c_string(program.as_bytes())?]));
+    }
+    let folders = path.as_bytes().split(|&byte| byte == b':').take(CANDIDATES_MAX);
+    let files = folders.map(|folder| {
+        let folder = if folder.is_empty() { b"." } else { folder };
+        c_string(&[folder, b"/", program.as_bytes()].concat())
+    });
+    Ok((Some(path.to_string_lossy().into_owned()), files.collect::<Result<_, _>>()?))
+}
+
+fn assignments(environment: BTreeMap<OsString, OsString>) -> Result<Vec<CString>, String> {
+    let lines = environment.into_iter().map(|(name, value)| {
+        let mut line = name.into_vec();
+        line.push(b'=');
+        line.extend(value.into_vec());
+        c_string(&line)
+    });
+    lines.collect()
+}
+
+fn limit_value(limit: Limit) -> libc::rlim_t {
+    match limit {
+        Limit::At(value) => value,
+        Limit::Unlimited => libc::RLIM_INFINITY,
+    }
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, String> {
+    CString::new(bytes).map_err(|_| "there is a NUL in its command or environment".to_owned())
+}
+
+/// As execve(2) wants it: ended by a null.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|it| it.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn block_all() -> libc::sigset_t {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigfillset makes a signal set, and pthread_sigmask another from the kernel's.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
+    }
+}
+
+fn restore(mask: &libc::sigset_t) {
+    // SAFETY: the mask was made by `block_all`; a null for the old one is allowed.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+}

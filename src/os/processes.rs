@@ -1,0 +1,510 @@
+//! Every process that keepup started or inherited: the one table, and the only reaper.
+//!
+//! A death is handled in one turn: seen, its group killed while the zombie still holds the number,
+//! reaped, told. Must never wait for a child, and never signal a number that was reaped.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use signal_hook::SigId;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+use super::capture::Capture;
+use super::clock::now;
+use super::failure::Report;
+use super::group::{Group, kill};
+use super::init::{self, Place};
+use super::launch::{self, Launch};
+use super::marker::Keepup;
+use super::remains::{Kind, Remains, Surroundings};
+use super::signal::{self, Bell};
+use super::strays::Strays;
+use super::wait::{self, Peek};
+use super::{procfs, wait::peek, watch};
+use crate::core::event::{Event, Exit, Pid, Ticket};
+use crate::plan::{Name, Service, Signal};
+
+pub use super::launch::{Output, Stream};
+
+/// Deaths handled in one turn of the loop; the rest wait for the next.
+const DEATHS_PER_TURN: usize = 64;
+/// Between two looks at what does not die, at first and at most.
+const RECHECK_MIN: Duration = Duration::from_millis(100);
+const RECHECK_MAX: Duration = Duration::from_secs(2);
+
+/// Something happened to a process.
+#[derive(Debug, PartialEq)]
+pub enum Happening {
+    /// To a service's: Spawned, `SpawnFailed`, Exited or Gone.
+    Core(Event),
+    /// An exec probe ended, or could not be started.
+    ProbeEnded {
+        /// As given to [`Processes::spawn_probe`].
+        ticket: Ticket,
+        /// How, or why it could not be started.
+        exit: Result<Exit, String>,
+        /// The beginning of what it wrote.
+        output: Vec<u8>,
+    },
+}
+
+/// A run whose main process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRun {
+    /// The service.
+    pub service: Name,
+    /// Its main process, which leads its group and its session.
+    pub pid: Pid,
+    /// When that was started, in clock ticks since boot, as the kernel counts it.
+    pub start_time: u64,
+    /// Which run of the service it is.
+    pub run: u64,
+}
+
+/// The processes. One per process, in the thread that starts it.
+#[derive(Debug)]
+pub struct Processes {
+    table: HashMap<Pid, Child>,
+    remains: Vec<Remains>,
+    outbox: VecDeque<Happening>,
+    strays: Strays,
+    keepup: Keepup,
+    place: Place,
+    dev_null: OwnedFd,
+    deaths: Bell,
+    registered: SigId,
+    /// There may be dead children.
+    dying: bool,
+    /// There may be news about what is left.
+    recheck: bool,
+    recheck_at: Option<Pin<Box<Sleep>>>,
+    recheck_delay: Duration,
+}
+
+#[derive(Debug)]
+struct Child {
+    service: Name,
+    start_time: u64,
+    group: Group,
+    role: Role,
+    /// Until it is known whether its program runs.
+    starting: Option<Starting>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Run(u64),
+    Probe {
+        ticket: Ticket,
+        /// `None`: nobody waits for it any more.
+        capture: Option<Capture>,
+    },
+}
+
+#[derive(Debug)]
+struct Starting {
+    told: AsyncFd<File>,
+    launch: Launch,
+}
+
+impl Processes {
+    /// Takes in orphans from now on. Needs a tokio runtime with its I/O and time enabled.
+    pub fn new() -> io::Result<Processes> {
+        signal::unblock()?;
+        let place = init::adopt_orphans()?;
+        let (deaths, cord) = Bell::new()?;
+        let registered = signal_hook::low_level::pipe::register(libc::SIGCHLD, cord)?;
+        let own = own_pid();
+        let start_time = procfs::stat(own).map_or(0, |it| it.start_time);
+        let keepup = Keepup::new(procfs::pid_namespace(), own, start_time);
+        Ok(Processes {
+            table: HashMap::new(),
+            remains: Vec::new(),
+            outbox: VecDeque::new(),
+            strays: Strays::new(keepup.clone()),
+            keepup,
+            place,
+            dev_null: launch::dev_null()?,
+            deaths,
+            registered,
+            dying: true,
+            recheck: false,
+            recheck_at: None,
+            recheck_delay: RECHECK_MIN,
+        })
+    }
+
+    /// Starts a service's command; `next` tells Spawned or `SpawnFailed`.
+    pub fn spawn(&mut self, service: &Service, run: u64, output: Output) {
+        let started = self.start(service, &service.command, &run.to_string(), &output);
+        // The service alone has its ends now: the pipes end when it does.
+        drop(output);
+        match started {
+            Ok((pid, child)) => {
+                self.table.insert(pid, Child { role: Role::Run(run), ..child });
+            }
+            Err(reason) => {
+                let name = service.name.clone();
+                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, reason }));
+            }
+        }
+    }
+
+    /// Starts a command beside a service, as its user and in its folder; `next` tells its end.
+    pub fn spawn_probe(&mut self, ticket: Ticket, service: &Service, command: &[String]) {
+        let run = probe_mark(ticket);
+        let started = Capture::new().and_then(|(capture, output)| {
+            let (pid, child) = self.start(service, command, &run, &output)?;
+            let role = Role::Probe { ticket, capture: Some(capture) };
+            Ok((pid, Child { role, ..child }))
+        });
+        match started {
+            Ok((pid, child)) => _ = self.table.insert(pid, child),
+            Err(reason) => {
+                let output = Vec::new();
+                self.outbox.push_back(Happening::ProbeEnded { ticket, exit: Err(reason), output });
+            }
+        }
+    }
+
+    /// Ends a probe with everything it started. Nothing is told of it any more.
+    pub fn kill_probe(&mut self, asked: Ticket) {
+        self.outbox
+            .retain(|it| !matches!(it, Happening::ProbeEnded { ticket, .. } if *ticket == asked));
+        for child in self.table.values_mut() {
+            if let Role::Probe { ticket, capture } = &mut child.role
+                && *ticket == asked
+            {
+                *capture = None;
+                // It may not have made its group yet.
+                child.group.send_to_leader(Signal::KILL);
+                child.group.send(Signal::KILL);
+            }
+        }
+    }
+
+    /// Sends a signal to the group of a run whose main process lives; nothing otherwise.
+    pub fn signal(&mut self, pid: Pid, signal: Signal) {
+        if let Some(Child { role: Role::Run(_), group, .. }) = self.table.get(&pid) {
+            group.send(signal);
+        }
+    }
+
+    /// Ends what a dead main process left behind; `next` tells Gone when nothing of it is left,
+    /// normally at once.
+    pub fn sweep(&mut self, pid: Pid) {
+        let now = now();
+        match self.remains.iter_mut().find(|it| it.pid == pid) {
+            Some(remains) => _ = remains.since.get_or_insert(now),
+            None if self.table.contains_key(&pid) => return,
+            None => self.outbox.push_back(Happening::Core(Event::Gone { pid })),
+        }
+        self.end_remains();
+    }
+
+    /// What happens next; in one turn, what became of starts comes before deaths. May be dropped
+    /// at any time without losing anything.
+    pub async fn next(&mut self) -> Happening {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The runs whose main process lives, for `state.json`.
+    pub fn runs(&self) -> impl Iterator<Item = LiveRun> {
+        self.table.iter().filter_map(|(&pid, child)| match child.role {
+            Role::Run(run) if child.starting.is_none() => {
+                let (service, start_time) = (child.service.clone(), child.start_time);
+                Some(LiveRun { service, pid, start_time, run })
+            }
+            Role::Run(_) | Role::Probe { .. } => None,
+        })
+    }
+
+    /// At keepup's own end: kills every process below it, again and again until there is none or
+    /// `limit` has passed; as PID 1 every process there is. The pids that are left.
+    pub async fn end_all(&mut self, limit: Duration) -> Vec<Pid> {
+        let deadline = now() + limit;
+        loop {
+            self.kill_everything();
+            loop {
+                match peek() {
+                    Peek::Dead { pid, .. } => wait::reap(pid),
+                    Peek::AllAlive => break,
+                    Peek::NoChildren => return Vec::new(),
+                }
+            }
+            let now = now();
+            if deadline <= now {
+                return procfs::children();
+            }
+            // A death is not the only reason to look again: a child may come as an orphan.
+            let look_again = tokio::time::sleep(RECHECK_MIN.min(deadline - now));
+            tokio::select! {
+                () = poll_fn(|cx| self.deaths.poll_rung(cx)) => {}
+                () = look_again => {}
+            }
+        }
+    }
+
+    fn kill_everything(&self) {
+        match self.place {
+            Place::Init => _ = kill(Pid(-1), Signal::KILL),
+            Place::Subreaper => {
+                for child in procfs::children() {
+                    kill(child, Signal::KILL).ok();
+                }
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        service: &Service,
+        command: &[String],
+        run: &str,
+        output: &Output,
+    ) -> Result<(Pid, Child), String> {
+        let launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        let (pid, told) = launch.fork(&self.dev_null, output)?;
+        let group = Group::of(pid);
+        let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
+        match watch::readable(File::from(told)) {
+            Ok(told) => {
+                let starting = Some(Starting { told, launch });
+                let service = service.name.clone();
+                // The caller knows what it is for.
+                Ok((pid, Child { service, start_time, group, role: Role::Run(0), starting }))
+            }
+            Err(error) => {
+                group.send_to_leader(Signal::KILL);
+                Err(format!("cannot start `{}`: cannot watch it: {error}", launch.program()))
+            }
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        loop {
+            if let Some(happening) = self.outbox.pop_front() {
+                return Poll::Ready(happening);
+            }
+            self.poll_starting(cx);
+            self.poll_captures(cx);
+            self.poll_deaths(cx);
+            self.poll_remains(cx);
+            if self.outbox.is_empty() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_starting(&mut self, cx: &mut Context<'_>) {
+        let mut settled = Vec::new();
+        for (&pid, child) in &mut self.table {
+            if let Some(starting) = &mut child.starting
+                && let Poll::Ready(outcome) = starting.poll(cx)
+            {
+                settled.push((pid, outcome));
+            }
+        }
+        for (pid, outcome) in settled {
+            self.settle(pid, outcome);
+        }
+    }
+
+    /// It is known whether the program runs.
+    fn settle(&mut self, pid: Pid, outcome: Result<(), String>) {
+        let Some(child) = self.table.get_mut(&pid) else { return };
+        child.starting = None;
+        let name = child.service.clone();
+        match (outcome, &child.role) {
+            (Ok(()), Role::Run(_)) => {
+                self.outbox.push_back(Happening::Core(Event::Spawned { name, pid }));
+            }
+            (Ok(()), Role::Probe { .. }) => {}
+            (Err(reason), Role::Run(_)) => {
+                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, reason }));
+                // What is left of it is about to die, and is nobody's.
+                self.table.remove(&pid);
+            }
+            (Err(reason), Role::Probe { ticket, capture }) => {
+                if capture.is_some() {
+                    let (ticket, output) = (*ticket, Vec::new());
+                    let exit = Err(reason);
+                    self.outbox.push_back(Happening::ProbeEnded { ticket, exit, output });
+                }
+                self.table.remove(&pid);
+            }
+        }
+    }
+
+    /// Keeps probes from waiting for a full pipe.
+    fn poll_captures(&mut self, cx: &mut Context<'_>) {
+        for child in self.table.values_mut() {
+            if let Role::Probe { capture: Some(capture), .. } = &mut child.role {
+                capture.poll(cx);
+            }
+        }
+    }
+
+    fn poll_deaths(&mut self, cx: &mut Context<'_>) {
+        while self.deaths.poll_rung(cx).is_ready() {
+            self.dying = true;
+        }
+        if !self.dying {
+            return;
+        }
+        for _ in 0..DEATHS_PER_TURN {
+            match peek() {
+                Peek::Dead { pid, exit } => self.bury(pid, exit),
+                Peek::AllAlive | Peek::NoChildren => {
+                    self.dying = false;
+                    return;
+                }
+            }
+        }
+        // The bell does not ring again for those that are dead already.
+        cx.waker().wake_by_ref();
+    }
+
+    /// In this order: what it left dies while the zombie still holds the group's number.
+    fn bury(&mut self, pid: Pid, exit: Exit) {
+        self.recheck = true;
+        if let Some(child) = self.table.get_mut(&pid) {
+            child.group.send(Signal::KILL);
+            if let Some(starting) = &mut child.starting {
+                // A dead process has said all it will.
+                let outcome = starting.read().unwrap_or(Ok(()));
+                self.settle(pid, outcome);
+            }
+        }
+        wait::reap(pid);
+        self.strays.forget(pid);
+        let Some(child) = self.table.remove(&pid) else { return };
+        let (kind, run) = match child.role {
+            Role::Run(run) => {
+                self.outbox.push_back(Happening::Core(Event::Exited { pid, exit }));
+                (Kind::Run, run.to_string())
+            }
+            Role::Probe { ticket, capture } => {
+                if let Some(mut capture) = capture {
+                    let output = capture.finish();
+                    let exit = Ok(exit);
+                    self.outbox.push_back(Happening::ProbeEnded { ticket, exit, output });
+                }
+                (Kind::Probe, probe_mark(ticket))
+            }
+        };
+        self.remains.push(Remains {
+            pid,
+            service: child.service,
+            run,
+            start_time: child.start_time,
+            kind,
+            since: (kind == Kind::Probe).then(now),
+            group: Some(child.group),
+        });
+    }
+
+    fn poll_remains(&mut self, cx: &mut Context<'_>) {
+        if self.strays.poll_answers(cx).is_ready() {
+            self.recheck = true;
+        }
+        if let Some(sleep) = &mut self.recheck_at
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.recheck_at = None;
+            self.recheck_delay = (self.recheck_delay * 2).min(RECHECK_MAX);
+            self.recheck = true;
+        }
+        if self.recheck {
+            self.end_remains();
+        }
+        // The timer is polled once more when it is new, so that it wakes this task.
+        if let Some(sleep) = &mut self.recheck_at
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn end_remains(&mut self) {
+        self.recheck = false;
+        if self.remains.iter().all(|it| it.since.is_none()) {
+            return;
+        }
+        let runs = self.table.values().filter(|it| matches!(it.role, Role::Run(_))).count();
+        let ended = self.remains.iter().filter(|it| it.kind == Kind::Run).count();
+        let is_known = |pid| self.table.contains_key(&pid);
+        let mut around = Surroundings::new(&is_known, runs + ended == 1);
+        let (strays, outbox) = (&mut self.strays, &mut self.outbox);
+        self.remains.retain_mut(|it| {
+            if it.since.is_none() || !it.end(&mut around, strays) {
+                return true;
+            }
+            if it.kind == Kind::Run {
+                outbox.push_back(Happening::Core(Event::Gone { pid: it.pid }));
+            }
+            false
+        });
+        self.look_again_if_needed();
+    }
+
+    /// Deaths ring the bell; this is for what does not die.
+    fn look_again_if_needed(&mut self) {
+        if self.remains.iter().all(|it| it.since.is_none()) {
+            self.recheck_at = None;
+            self.recheck_delay = RECHECK_MIN;
+        } else if self.recheck_at.is_none() {
+            let at = Instant::now() + self.recheck_delay;
+            self.recheck_at = Some(Box::pin(tokio::time::sleep_until(at)));
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        signal_hook::low_level::unregister(self.registered);
+    }
+}
+
+impl Starting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        loop {
+            match self.told.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
+            }
+            if let Some(outcome) = self.read() {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+
+    /// `None`: it is not known yet.
+    fn read(&mut self) -> Option<Result<(), String>> {
+        let mut bytes = [0; 512];
+        match self.told.get_mut().read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) | Ok(0) => Some(Ok(())),
+            Ok(length) => match Report::read(bytes.get(..length).unwrap_or_default()) {
+                Some(report) => Some(Err(report.text(&self.launch))),
+                None => Some(Err(format!("cannot start `{}`", self.launch.program()))),
+            },
+        }
+    }
+}
+
+fn probe_mark(ticket: Ticket) -> String {
+    format!("probe-{}", ticket.0)
+}
+
+fn own_pid() -> Pid {
+    Pid(nix::unistd::getpid().as_raw())
+}

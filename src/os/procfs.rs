@@ -1,0 +1,129 @@
+//! What `/proc` says about processes.
+//!
+//! `stat` and `children` answer at once whatever state a process is in. `environ` waits for a lock
+//! that a process stuck in the kernel may hold: it must never be read on the loop.
+
+use std::fs;
+use std::io::{self, Read};
+
+use crate::core::event::Pid;
+
+/// More of an environment than this is not looked at, in bytes; the marker stands at its end, and
+/// the kernel allows no more than this by default.
+const ENVIRON_MAX: u64 = 2 << 20;
+
+/// The part of `/proc/PID/stat` that matters here. Source: `proc_pid_stat(5)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// `R`, `S`, `D`, `Z` and so on.
+    pub(super) state: u8,
+    pub(super) parent: Pid,
+    pub(super) group: Pid,
+    pub(super) session: Pid,
+    /// In clock ticks since boot: with the pid, this names a process for as long as the machine
+    /// is up.
+    pub(super) start_time: u64,
+}
+
+impl Stat {
+    /// Dead, though not reaped.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    fn parse(text: &[u8]) -> Option<Stat> {
+        // The program's name stands in parentheses and may contain anything, these included.
+        let end = text.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let pid = |place: usize| fields.get(place)?.parse().ok().map(Pid);
+        Some(Stat {
+            state: *fields.first()?.as_bytes().first()?,
+            parent: pid(1)?,
+            group: pid(2)?,
+            session: pid(3)?,
+            start_time: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// What the kernel says about a process; `None` if there is no such process.
+pub(super) fn stat(pid: Pid) -> Option<Stat> {
+    Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The children of this process, those of all its threads.
+pub(super) fn children() -> Vec<Pid> {
+    children_as_listed().unwrap_or_else(|_| children_as_searched())
+}
+
+/// One small file per thread, where the kernel was built with it.
+fn children_as_listed() -> io::Result<Vec<Pid>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let text = fs::read_to_string(task?.path().join("children"))?;
+        children.extend(text.split_ascii_whitespace().filter_map(|it| it.parse().ok()).map(Pid));
+    }
+    Ok(children)
+}
+
+fn children_as_searched() -> Vec<Pid> {
+    let own = Pid(nix::unistd::getpid().as_raw());
+    all().filter(|&pid| stat(pid).is_some_and(|it| it.parent == own)).collect()
+}
+
+/// Every process that can be seen.
+pub(super) fn all() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
+}
+
+/// The environment that a process was started with. May hang: not for the loop.
+pub(super) fn environ(pid: Pid) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A name for this boot of the machine; empty if it cannot be known.
+pub(super) fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// A number for the namespace that our pids belong to; 0 if it cannot be known.
+pub(super) fn pid_namespace() -> u64 {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let text = link.to_string_lossy();
+    text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_shifts_nothing() {
+        let text = b"42 (a) R (b c) S 7 40 41 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2";
+        let wanted = Stat {
+            state: b'S',
+            parent: Pid(7),
+            group: Pid(40),
+            session: Pid(41),
+            start_time: 98765,
+        };
+        assert_eq!(Stat::parse(text), Some(wanted));
+        assert_eq!(Stat::parse(b"42 (a S 7"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn this_process_is_there() {
+        let own = Pid(i32::try_from(std::process::id()).unwrap());
+        let stat = stat(own).unwrap();
+        assert!(!stat.is_dead());
+        assert!(stat.start_time > 0);
+        assert!(all().any(|it| it == own));
+        assert!(pid_namespace() > 0);
+    }
+}

@@ -1,0 +1,129 @@
+//! What a dead main process left behind, and the end of it.
+//!
+//! First its group; then what strayed from it into sessions of its own and came to keepup as an
+//! orphan. Must never touch another run's processes: where a mark is missing, only a run that is
+//! alone can be meant.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::clock::now;
+use super::group::{Group, Sent, kill};
+use super::procfs;
+use super::strays::{Asking, Strays, Whose};
+use crate::core::event::{Pid, Time};
+use crate::plan::{Name, Signal};
+
+/// A group that is not empty after this long is looked at more closely: a zombie in it may have a
+/// parent that does not reap.
+const CLOSER_LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// What may be left of a run, or of a probe.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) pid: Pid,
+    pub(super) service: Name,
+    /// As it stands in the mark.
+    pub(super) run: String,
+    /// Of the main process, in clock ticks since boot.
+    pub(super) start_time: u64,
+    pub(super) kind: Kind,
+    /// Since when they are being ended; `None`: not asked to yet.
+    pub(super) since: Option<Time>,
+    /// `None`: found empty, and never to be touched again.
+    pub(super) group: Option<Group>,
+}
+
+/// Of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The end is to be told.
+    Run,
+    /// Nobody waits for the end.
+    Probe,
+}
+
+/// What all remains that are checked in one turn have in common.
+pub(super) struct Surroundings<'a> {
+    /// Children of keepup that nobody started; `None`: not looked for yet.
+    strays: Option<HashSet<Pid>>,
+    is_known: &'a dyn Fn(Pid) -> bool,
+    /// No other run lives or is being ended, so that what bears no mark can be of no other.
+    alone: bool,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(super) fn new(is_known: &'a dyn Fn(Pid) -> bool, alone: bool) -> Surroundings<'a> {
+        Surroundings { strays: None, is_known, alone }
+    }
+
+    fn strays(&mut self) -> &HashSet<Pid> {
+        self.strays.get_or_insert_with(|| {
+            let unknown = procfs::children().into_iter().filter(|&it| !(self.is_known)(it));
+            unknown.filter(|&it| procfs::stat(it).is_some_and(|it| !it.is_dead())).collect()
+        })
+    }
+}
+
+impl Remains {
+    /// Kills what is left; true when nothing is.
+    pub(super) fn end(&mut self, around: &mut Surroundings<'_>, strays: &mut Strays) -> bool {
+        // Both, always: they die side by side.
+        let group_gone = self.end_group();
+        let strays_gone = self.end_strays(around, strays);
+        group_gone && strays_gone
+    }
+
+    fn end_group(&mut self) -> bool {
+        let Some(group) = &self.group else { return true };
+        let gone = match group.send(Signal::KILL) {
+            Sent::Empty => true,
+            Sent::Reached | Sent::Refused => {
+                let waited = self.since.map_or(Duration::ZERO, |since| now() - since);
+                waited >= CLOSER_LOOK_AFTER && only_dead_in(self.pid)
+            }
+        };
+        if gone {
+            self.group = None;
+        }
+        gone
+    }
+
+    fn end_strays(&mut self, around: &mut Surroundings<'_>, strays: &mut Strays) -> bool {
+        let (known, asking) = strays.whose(around.strays());
+        let mut gone = asking == Asking::Nobody;
+        for (pid, whose) in known {
+            if self.owns(pid, &whose, around.alone) {
+                gone = false;
+                end_stray(pid);
+            }
+        }
+        gone
+    }
+
+    fn owns(&self, pid: Pid, whose: &Whose, alone: bool) -> bool {
+        match whose {
+            Whose::Run { service, run } => *service == *self.service && *run == self.run,
+            // keepup may have been started with children already; those are older.
+            Whose::Unmarked => {
+                alone
+                    && self.kind == Kind::Run
+                    && procfs::stat(pid).is_some_and(|it| it.start_time >= self.start_time)
+            }
+        }
+    }
+}
+
+/// Its own children come to keepup when it is dead, and are found then.
+fn end_stray(pid: Pid) {
+    // It is a child of ours that was not reaped, so the number is still its own.
+    if procfs::stat(pid).is_some_and(|it| it.group == pid) {
+        Group::of(pid).send(Signal::KILL);
+    }
+    kill(pid, Signal::KILL).ok();
+}
+
+/// Every process of this group is dead and merely not reaped.
+fn only_dead_in(group: Pid) -> bool {
+    procfs::all().filter_map(procfs::stat).all(|it| it.group != group || it.is_dead())
+}

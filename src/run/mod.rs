@@ -1,0 +1,148 @@
+//! The loop: next → step → perform; and what comes before it and after it.
+//!
+//! Before it, a failure ends keepup with an error. Once it turns, none does: a failure is an event.
+
+mod held;
+mod operator;
+mod start;
+mod world;
+
+use tokio::sync::oneshot;
+
+use crate::control::{Act, Outcome, Request, Wait};
+use crate::core::Supervisor;
+use crate::core::event::{Effect, Event};
+use crate::os::clock::now;
+use crate::plan::{Level, Name, Signal};
+use crate::status::{About, ServiceStatus, Status};
+use operator::Operators;
+use start::Keeper;
+use world::{Turn, World};
+
+pub use start::{Failed, run};
+
+/// The loop, and what it turns.
+#[derive(Debug)]
+struct Loop {
+    core: Supervisor,
+    world: World,
+    keeper: Keeper,
+    operators: Operators,
+    effects: Vec<Effect>,
+}
+
+impl Loop {
+    /// Turns until the core says that keepup is to end, and with which code.
+    async fn turn(&mut self) -> u8 {
+        let mut turn = Turn::Event(Event::Tick);
+        loop {
+            let code = match turn {
+                Turn::Event(event) => self.take_in(event),
+                Turn::Signal(signal) => self.heed(signal),
+                Turn::Request(request) => self.serve(request),
+            };
+            if let Some(code) = code {
+                return code;
+            }
+            turn = self.world.next(&self.core).await;
+        }
+    }
+
+    /// Has the core take in an event, and does what it says. The code to end with, if it says so.
+    fn take_in(&mut self, event: Event) -> Option<u8> {
+        self.observe(&event);
+        self.core.step(now(), event, &mut self.effects);
+        let mut code = None;
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Exit { code: last } => code = Some(last),
+                Effect::Save => self.keeper.save(&self.core, &self.world.processes),
+                effect => self.world.perform(&self.core, effect),
+            }
+        }
+        self.effects = effects;
+        self.operators.answer(&self.core);
+        code
+    }
+
+    /// Counts what passes by.
+    fn observe(&self, event: &Event) {
+        if let Event::Probed { name, ticket, answer, took } = event
+            && let Some(service) = self.core.service(name)
+            && let Some(role) = service.role_of(*ticket)
+        {
+            self.world.metrics.probed(name, role, answer, *took);
+        }
+    }
+
+    fn heed(&mut self, signal: Signal) -> Option<u8> {
+        let journal = &self.world.journal;
+        match signal {
+            Signal::HUP if !self.keeper.has_terminal() => {
+                let text = "cannot reload yet: restart keepup to apply a changed file, ignoring";
+                journal.say(Level::Warn, text);
+                None
+            }
+            Signal::USR1 => {
+                self.world.logs.reopen();
+                None
+            }
+            Signal::USR2 => {
+                journal.say(Level::Warn, "cannot upgrade in place yet, ignoring");
+                None
+            }
+            signal => {
+                let what = if self.core.is_leaving() { "killing what is left" } else { "ending" };
+                journal.say(Level::Info, &format!("received {signal}: {what}"));
+                self.take_in(Event::Shutdown)
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request) -> Option<u8> {
+        match request {
+            Request::Status(reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.status());
+                None
+            }
+            Request::Turn(reply) => {
+                let _ = reply.send(());
+                None
+            }
+            Request::Act { name, act, by, wait, reply } => self.act(name, act, by, wait, reply),
+        }
+    }
+
+    fn act(
+        &mut self,
+        name: Name,
+        act: Act,
+        by: u32,
+        wait: Wait,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Option<u8> {
+        let goal = Operators::goal(act, self.core.service(&name)?);
+        let event = match act {
+            Act::Start => Event::Start { name: name.clone(), by },
+            Act::Stop => Event::Stop { name: name.clone(), by },
+            Act::Restart => Event::Restart { name: name.clone(), by },
+        };
+        match wait {
+            Wait::Outcome => self.operators.wait(name, goal, reply),
+            Wait::Nothing => {
+                let service = self.core.service(&name)?;
+                let _ = reply.send(operator::under_way(act, service));
+            }
+        }
+        self.take_in(event)
+    }
+
+    fn status(&self) -> Status {
+        let now = now();
+        let services = self.core.services().iter().map(|it| ServiceStatus::of(it, now)).collect();
+        let about = About { uptime: now - self.keeper.since(), plan: self.core.plan() };
+        Status::of(&about, services)
+    }
+}

@@ -1,0 +1,206 @@
+//! Everything around the core: where events come from, and where effects go.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::held::Held;
+use crate::control::Request;
+use crate::core::event::{Effect, Event, Pid, Ticket, Time};
+use crate::core::{Service, Supervisor};
+use crate::logs::Logs;
+use crate::os::clock::{Alarm, now};
+use crate::os::signal::Signals;
+use crate::os::{Happening, Output, Processes, Stream};
+use crate::plan::{Name, ProbeKind, Signal};
+use crate::probe::heartbeat::Looker;
+use crate::probe::{Prober, exec};
+use crate::report::journal::Journal;
+use crate::report::metrics::Metrics;
+
+/// Answers that may wait for the loop; a prober with one more waits itself.
+const ANSWERS_MAX: usize = 256;
+
+/// After so many events in a row a deadline that has passed comes first: a flood of answers must
+/// not put off a kill for ever.
+const EVENTS_BEFORE_TIME: u32 = 64;
+
+/// What one turn of the loop is about.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// For the core.
+    Event(Event),
+    /// Somebody told keepup something.
+    Signal(Signal),
+    /// Somebody asks for something.
+    Request(Request),
+}
+
+/// The world as the loop sees it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) processes: Processes,
+    pub(super) logs: Arc<Logs>,
+    pub(super) journal: Journal,
+    pub(super) metrics: Arc<Metrics>,
+    prober: Prober,
+    looker: Looker,
+    answers: mpsc::Receiver<Event>,
+    signals: Signals,
+    requests: mpsc::Receiver<Request>,
+    alarm: Alarm,
+    held: Held,
+    /// Questions put to a process, and since when.
+    asked: HashMap<Ticket, (Name, Time)>,
+    events_in_row: u32,
+}
+
+impl World {
+    pub(super) fn new(
+        processes: Processes,
+        signals: Signals,
+        logs: Arc<Logs>,
+        (journal, metrics): (Journal, Arc<Metrics>),
+        requests: mpsc::Receiver<Request>,
+    ) -> io::Result<World> {
+        let (tell, answers) = mpsc::channel(ANSWERS_MAX);
+        Ok(World {
+            processes,
+            logs,
+            journal,
+            metrics,
+            prober: Prober::new(tell.clone()),
+            looker: Looker::new(tell),
+            answers,
+            signals,
+            requests,
+            alarm: Alarm::new()?,
+            held: Held::new(),
+            asked: HashMap::new(),
+            events_in_row: 0,
+        })
+    }
+
+    /// What happens next: answers to our own effects, then deaths, then what arrived, then time.
+    /// Signs of life come before verdicts, and a pid is known before its death can be.
+    pub(super) async fn next(&mut self, core: &Supervisor) -> Turn {
+        loop {
+            let deadline = core.deadline();
+            if self.events_in_row >= EVENTS_BEFORE_TIME && deadline.is_some_and(|at| at <= now()) {
+                self.events_in_row = 0;
+                return Turn::Event(Event::Tick);
+            }
+            self.events_in_row += 1;
+            let wake = deadline.into_iter().chain(self.held.deadline()).min();
+            tokio::select! {
+                biased;
+                happening = self.processes.next() => {
+                    if let Some(event) = self.happened(core, happening) {
+                        return Turn::Event(event);
+                    }
+                }
+                event = self.held.next() => return Turn::Event(event),
+                Some(event) = self.answers.recv() => return Turn::Event(event),
+                signal = self.signals.next() => return Turn::Signal(signal),
+                Some(request) = self.requests.recv() => return Turn::Request(request),
+                () = self.alarm.at(wake) => {
+                    let now = now();
+                    if deadline.is_some_and(|at| at <= now) {
+                        self.events_in_row = 0;
+                        return Turn::Event(Event::Tick);
+                    }
+                    self.held.expire(now);
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, core: &Supervisor, happening: Happening) -> Option<Event> {
+        match happening {
+            Happening::Core(Event::Exited { pid, exit }) => {
+                // What it wrote last is in its log before its end is told.
+                match core.services().iter().find(|it| it.pid() == Some(pid)) {
+                    Some(service) => {
+                        let done = self.held.hold(pid, exit, now());
+                        self.logs.drain(service.name(), done);
+                        None
+                    }
+                    None => Some(Event::Exited { pid, exit }),
+                }
+            }
+            Happening::Core(event) => Some(event),
+            Happening::ProbeEnded { ticket, exit, output } => {
+                let (name, since) = self.asked.remove(&ticket)?;
+                let answer = exec::judge(exit, &output);
+                Some(Event::Probed { name, ticket, answer, took: now() - since })
+            }
+        }
+    }
+
+    /// Does what the core wants done; what comes of it comes back as an event.
+    pub(super) fn perform(&mut self, core: &Supervisor, effect: Effect) {
+        match effect {
+            Effect::Spawn { name } => self.with(core, &name, Self::spawn),
+            Effect::Signal { pid, signal } => self.processes.signal(pid, signal),
+            Effect::Sweep { pid } => self.processes.sweep(pid),
+            Effect::Probe { name, probe, ticket } => {
+                self.with(core, &name, |it, service| it.probe(service, probe, ticket));
+            }
+            Effect::Look { name, ticket } => self.with(core, &name, |it, service| {
+                if let Some(heartbeat) = &service.plan.heartbeat {
+                    it.looker.look(&service.plan.name, ticket, &heartbeat.file);
+                }
+            }),
+            Effect::Abandon { ticket } => {
+                self.prober.abandon(ticket);
+                if self.asked.remove(&ticket).is_some() {
+                    self.processes.kill_probe(ticket);
+                }
+            }
+            Effect::Note { name, note } => {
+                self.metrics.note(&name, &note);
+                self.journal.note(&name, &note);
+            }
+            Effect::Stalled { gap } => self.journal.stalled(gap),
+            // The loop does these itself.
+            Effect::Save | Effect::Exit { .. } => {}
+        }
+    }
+
+    fn with(&mut self, core: &Supervisor, name: &Name, act: impl FnOnce(&mut Self, &Service)) {
+        if let Some(service) = core.service(name) {
+            act(self, service);
+        }
+    }
+
+    fn spawn(&mut self, service: &Service) {
+        let plan = &service.plan;
+        if let Some(heartbeat) = &plan.heartbeat {
+            self.looker.baseline(&plan.name, &heartbeat.file);
+        }
+        let stream = || self.logs.writer(&plan.name).map_or(Stream::Inherit, Stream::To);
+        let output = Output { stdout: stream(), stderr: stream() };
+        self.processes.spawn(plan, service.run, output);
+    }
+
+    fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
+        let plan = &service.plan;
+        match &plan.probes[nth].kind {
+            ProbeKind::Http(_) | ProbeKind::Tcp(_) => {
+                self.prober.ask(&plan.name, ticket, &plan.probes[nth]);
+            }
+            ProbeKind::Exec(command) => {
+                self.asked.insert(ticket, (plan.name.clone(), now()));
+                self.processes.spawn_probe(ticket, plan, command);
+            }
+        }
+    }
+
+    /// At keepup's own end: kills what is left, and says what is left all the same.
+    pub(super) async fn end(&mut self, limit: Duration) -> Vec<Pid> {
+        self.processes.end_all(limit).await
+    }
+}
