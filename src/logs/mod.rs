@@ -194,7 +194,7 @@ impl Logs {
 
     /// Writes what there is, and ends the threads; waits no longer than `limit` for a disk or for
     /// whoever reads the console.
-    pub fn finish(self, limit: Duration) {
+    pub fn finish(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let (ended, watch) = {
             let mut registry = lock(&self.shared.registry);

@@ -3,6 +3,7 @@
 //! Before it, a failure ends keepup with an error. Once it turns, none does: a failure is an event.
 
 mod held;
+mod keeper;
 mod operator;
 mod start;
 mod world;
@@ -15,8 +16,8 @@ use crate::core::event::{Effect, Event};
 use crate::os::clock::now;
 use crate::plan::{Level, Name, Signal};
 use crate::status::{About, ServiceStatus, Status};
+use keeper::Keeper;
 use operator::Operators;
-use start::Keeper;
 use world::{Turn, World};
 
 pub use start::{Failed, run};

@@ -1,7 +1,6 @@
 //! What comes before the loop and after it: the only part of a run that may fail.
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
@@ -236,8 +235,6 @@ async fn finish(turning: Loop, code: u8) {
     let World { processes, logs, journal, .. } = world;
     keeper.close(&core, &processes, LAST_WAIT);
     // What a hung disk does not take in time is lost with us; systemd would not wait either.
-    if let Ok(logs) = Arc::try_unwrap(logs) {
-        logs.finish(LAST_WAIT);
-    }
+    logs.finish(LAST_WAIT);
     journal.close(LAST_WAIT);
 }
