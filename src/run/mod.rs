@@ -51,7 +51,6 @@ impl Loop {
 
     /// Has the core take in an event, and does what it says. The code to end with, if it says so.
     fn take_in(&mut self, event: Event) -> Option<u8> {
-        self.observe(&event);
         self.core.step(now(), event, &mut self.effects);
         let mut code = None;
         let mut effects = std::mem::take(&mut self.effects);
@@ -65,16 +64,6 @@ impl Loop {
         self.effects = effects;
         self.operators.answer(&self.core);
         code
-    }
-
-    /// Counts what passes by.
-    fn observe(&self, event: &Event) {
-        if let Event::Probed { name, ticket, answer, took } = event
-            && let Some(service) = self.core.service(name)
-            && let Some(role) = service.role_of(*ticket)
-        {
-            self.world.metrics.probed(name, role, answer, *took);
-        }
     }
 
     fn heed(&mut self, signal: Signal) -> Option<u8> {

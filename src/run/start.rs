@@ -188,11 +188,14 @@ fn serve(
     let counted = Arc::clone(logs);
     let count = move |service: &plan::Name| {
         let stats = counted.stats(service);
-        LogCount { service: service.to_string(), bytes: stats.bytes, lines_lost: stats.lines_lost }
+        LogCount { service: service.clone(), bytes: stats.bytes, lines_lost: stats.lines_lost }
     };
     let tailed = Arc::clone(logs);
     let tail = move |name: &str, lines| match tailed.tail(&plan::Name::from(name), lines) {
-        Some(tail) => tail.read(),
+        Some(tail) => {
+            let lines = tail.read();
+            Ok(lines.join(&b'\n'))
+        }
         None => Ok(Vec::new()),
     };
     let control = Control::new(Sources {
