@@ -268,7 +268,7 @@ command line:1:22: `policy` cannot be `allways`
   |                      ^^^^^^^
 hint: did you mean `always`?
 
-command line:1:41: `http` must be an URL, found `localhost:8000`
+command line:1:41: `http` must be a URL, found `localhost:8000`
   |
 1 | keepup run --restart allways --liveness localhost:8000 -- sleep 1
   |                                         ^^^^^^^^^^^^^^
@@ -307,6 +307,11 @@ fn a_file_that_cannot_be_read_is_one_problem() {
         problems.to_string(),
         "cannot read `/no/such.toml`: no such file\nhint: `keepup init` writes a file to start from"
     );
+    let path = std::env::temp_dir().join(format!("keepup-latin1-{}.toml", std::process::id()));
+    std::fs::write(&path, b"a = 1\nb = \"\xe4\"\n").unwrap();
+    let latin1 = config::load(&path, &surroundings()).unwrap_err().to_string();
+    std::fs::remove_file(&path).unwrap();
+    assert!(latin1.ends_with("`: not UTF-8 in line 2"), "{latin1}");
     let folder = config::load(Path::new("/"), &surroundings()).unwrap_err();
     assert_eq!(folder.to_string(), "cannot read `/`: not a file");
 }

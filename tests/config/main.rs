@@ -32,13 +32,13 @@ fn surroundings() -> Surroundings {
 fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
     let secret = (PathBuf::from("/run/secrets/token"), "t-456\n".to_owned());
     let mut files = BTreeMap::from([secret]);
-    for folder in [folder.to_owned(), folder.join("services")] {
+    for inside in ["", "services", "broken"] {
+        let folder = folder.join(inside);
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {
             if path.extension().is_some_and(|it| it == "toml") {
                 // The fixtures live in /etc/keepup, wherever they are.
                 let name = path.file_name().unwrap();
-                let inside = if folder.ends_with("services") { "services" } else { "" };
                 let path_inside = Path::new("/etc/keepup").join(inside).join(name);
                 files.insert(path_inside, fs::read_to_string(&path).unwrap());
             }
