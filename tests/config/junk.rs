@@ -192,8 +192,8 @@ fn deep_and_wide_files_end() {
     survive(&format!("a = {}", "[".repeat(100_000)));
     survive(&format!("a = {}", "{a=".repeat(100_000)));
     survive(&format!("[{}a]", "a.".repeat(50_000)));
-    let chain: String = (0..500)
-        .map(|n| format!("[service.s{n}]\ncommand = [\"x\"]\nafter = [\"s{}\"]\n", (n + 1) % 500))
-        .collect();
-    survive(&chain);
+    let service =
+        |n: usize| format!("[service.s{n}]\ncommand = [\"x\"]\nafter = [\"s{}\"]\n", (n + 1) % 500);
+    let chain: Vec<String> = (0..500).map(service).collect();
+    survive(&chain.join(""));
 }

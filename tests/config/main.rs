@@ -77,9 +77,9 @@ fn shortened(text: &str) -> String {
 fn compare(file: &Path, said: &str, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE").is_some() {
         if said.is_empty() {
-            drop(fs::remove_file(file))
+            drop(fs::remove_file(file));
         } else {
-            fs::write(file, said).unwrap()
+            fs::write(file, said).unwrap();
         }
         return;
     }
