@@ -185,6 +185,19 @@ fn on_failure_n_is_dockers() {
 }
 
 #[test]
+fn of_a_cap_in_the_policy_and_one_in_max_restarts_the_nearer_holds() {
+    let of = |defaults: &str, own: &str| {
+        let text = format!(
+            "[defaults.restart]\n{defaults}\n[service.a]\ncommand = 'x'\n[service.a.restart]\n{own}"
+        );
+        let restart = of_text(&text).plan.services[0].restart.clone();
+        (restart.max_restarts, restart.on_cap)
+    };
+    assert_eq!(of("policy = 'on-failure:3'", "max_restarts = 5"), (5, OnCap::Retry));
+    assert_eq!(of("max_restarts = 5", "policy = 'on-failure:3'"), (3, OnCap::Fail));
+}
+
+#[test]
 fn the_other_half_of_a_heartbeat_follows() {
     let of = |keys: &str| {
         let text = format!("[service.a]\ncommand = 'x'\n[service.a.heartbeat]\nfile = 'h'\n{keys}");
