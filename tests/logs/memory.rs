@@ -13,8 +13,8 @@ fn further_services_need_no_thread_and_little_memory() {
         .args([test, "--exact", "--ignored", "--nocapture"])
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success() && text.contains("1 passed"), "{text}");
+    let printed = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 #[test]
@@ -27,7 +27,6 @@ fn a_hundred_services_and_two_hundred_more() {
     let hundred = (proportional_kib(), threads());
     outs.extend(use_services(&world, &folder, 100..300));
     let more = (proportional_kib(), threads());
-    println!("KiB and threads: bare {bare:?}, 100 {hundred:?}, 300 {more:?}");
     assert_eq!((hundred.1, more.1), (bare.1 + 2, bare.1 + 2), "one for the disk and the watch");
     assert!(hundred.0 < bare.0 + 1500, "{bare:?} {hundred:?}");
     assert!(more.0 < hundred.0 + 200 * 4, "4 KiB for each further one: {hundred:?} {more:?}");
