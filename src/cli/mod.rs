@@ -1,1 +1,102 @@
-//! cli
+//! The command line: from arguments to an exit code, one file per command that needs more than a
+//! line.
+//!
+//! The only room that prints, besides the log; and here the only place where errors are printed.
+
+mod act;
+mod args;
+pub mod check;
+mod error;
+mod events;
+mod healthcheck;
+pub mod init;
+mod output;
+mod remote;
+mod run;
+mod status;
+mod table;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use self::args::{ActArguments, Arguments, Command, RunArguments};
+pub use self::error::{Error, Kind};
+use crate::config::Surroundings;
+use crate::control::Act;
+
+/// What `keepup` does, from its arguments to its exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help, the version, or what is wrong with the arguments. If that cannot be printed,
+            // the exit code still tells.
+            let _ = told.print();
+            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
+        }
+    };
+    match perform(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::from(error.kind.code())
+        }
+    }
+}
+
+fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
+    let Arguments { config, socket, command } = arguments;
+    let remote = || remote::Remote::find(config.as_deref(), socket.as_deref());
+    let done = |()| ExitCode::SUCCESS;
+    match command.unwrap_or_else(|| Command::Run(RunArguments::default())) {
+        Command::Run(run) => {
+            available(&run)?;
+            run::run(config.as_deref(), run).map(ExitCode::from)
+        }
+        Command::Check { file } => {
+            let file = file.or(config);
+            let file = file.as_deref().unwrap_or_else(|| remote::found());
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            Ok(check::run(file, &Surroundings::of_process(), &mut out, &mut err).into())
+        }
+        Command::Init => {
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            Ok(init::run(Path::new("."), &mut out, &mut err).into())
+        }
+        Command::Status { name, json } => {
+            let form = if json { status::Form::Json } else { status::Form::People };
+            status::status(&remote()?, name.as_deref(), form).map(done)
+        }
+        Command::Start(it) => act::act(&remote()?, Act::Start, &it).map(done),
+        Command::Stop(it) => act::act(&remote()?, Act::Stop, &it).map(done),
+        Command::Restart(it) => act::act(&remote()?, Act::Restart, &it).map(done),
+        Command::Events { follow, json } => {
+            let form = if json { status::Form::Json } else { status::Form::People };
+            let follow = if follow {
+                crate::control::protocol::Follow::Yes
+            } else {
+                crate::control::protocol::Follow::No
+            };
+            events::events(&remote()?, follow, form).map(done)
+        }
+        Command::Healthcheck { name } => {
+            healthcheck::healthcheck(&remote()?, name.as_deref()).map(done)
+        }
+    }
+}
+
+/// Refuses what `run` does not know yet, rather than ignoring it.
+fn available(run: &RunArguments) -> Result<(), Error> {
+    let missing = match run {
+        RunArguments { listen: Some(_), .. } => "--listen",
+        RunArguments { rewrite, .. } if !rewrite.is_empty() => "--rewrite",
+        RunArguments { .. } => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, format!("cannot use `{missing}`: it is not available yet")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,11 @@ pub async fn stream<E: From<ClientError>>(
     Ok(head.status)
 }
 
-async fn send(socket: &Path, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
+async fn send(
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied(error),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Nobody(error),

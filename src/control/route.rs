@@ -144,9 +144,7 @@ async fn looked_at(control: &Control, path: &[&str], query: Query<'_>) -> Option
         ["readyz"] => readiness(control).await,
         ["metrics"] => scrape(control).await,
         ["v1", "status"] => control.status().await.map(|it| json(StatusCode::OK, &it)),
-        ["v1", "problems"] => {
-            control.look().await.map(|it| json(StatusCode::OK, &it.problems()))
-        }
+        ["v1", "problems"] => control.look().await.map(|it| json(StatusCode::OK, &it.problems())),
         ["v1", "events"] => events(control, query),
         _ => return None,
     })
@@ -232,8 +230,7 @@ async fn whole_page(control: &Control) -> Answer {
 
 async fn readiness(control: &Control) -> Answer {
     let issues = control.look().await?.issues();
-    let code =
-        if issues.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if issues.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(json(code, &issues))
 }
 

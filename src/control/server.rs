@@ -69,10 +69,7 @@ pub struct Control {
 impl Control {
     /// Control that answers from these sources.
     pub fn new(sources: Sources) -> Control {
-        Control {
-            sources: Arc::new(sources),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
-        }
+        Control { sources: Arc::new(sources), followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) }
     }
 
     /// Serves the Unix socket for as long as it is polled. Fails only at once, where the runtime

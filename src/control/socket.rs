@@ -70,7 +70,11 @@ impl fmt::Display for SocketError {
                 f.write_str(" answers there")
             }
             SocketError::NoSocket { path } => {
-                write!(f, "cannot listen on `{}`: there is a file that is no socket", path.display())
+                write!(
+                    f,
+                    "cannot listen on `{}`: there is a file that is no socket",
+                    path.display()
+                )
             }
             SocketError::UnknownGroup { group } => {
                 write!(f, "cannot find the group `{group}` (`control_group`)")

@@ -265,7 +265,10 @@ async fn the_socket_is_the_owners_alone_and_goes_with_keepup() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let error = Socket::bind(&path, None).unwrap_err().to_string();
     let (shown, me) = (path.display(), std::process::id());
-    assert_eq!(error, format!("cannot listen on `{shown}`: another keepup, pid {me}, answers there"));
+    assert_eq!(
+        error,
+        format!("cannot listen on `{shown}`: another keepup, pid {me}, answers there")
+    );
     drop(socket);
     assert!(!path.exists());
 
@@ -332,7 +335,9 @@ async fn tcp_is_for_looking_only() {
         let answer = get_tcp(address, &format!("GET {path}")).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
     }
-    assert!(get_tcp(address, "GET /metrics").await.contains("keepup_service_up{service=\"api\"} 1"));
+    assert!(
+        get_tcp(address, "GET /metrics").await.contains("keepup_service_up{service=\"api\"} 1")
+    );
     let ready = get_tcp(address, "GET /readyz").await;
     assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
     let issues = "[{\"service\":\"worker\",\"what\":\"backoff\",\"since\":null}]";

@@ -112,7 +112,8 @@ impl Page {
 
     /// The part of the last 24 hours, or since its first start, in which its process ran.
     pub(super) fn uptime_percent(&self, now: Instant) -> Option<f64> {
-        let from = now.checked_sub(DAY).map_or(self.since?, |day| day.max(self.since.unwrap_or(day)));
+        let from =
+            now.checked_sub(DAY).map_or(self.since?, |day| day.max(self.since.unwrap_or(day)));
         let whole = now.saturating_duration_since(from);
         let up: Duration = self
             .spans

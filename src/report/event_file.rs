@@ -112,7 +112,9 @@ impl Writer {
                 if trouble == Trouble::None {
                     self.trouble = Trouble::Told;
                     let path = self.path.display();
-                    tracing::warn!("cannot write events to `{path}`: {error}; keeping the last in memory");
+                    tracing::warn!(
+                        "cannot write events to `{path}`: {error}; keeping the last in memory"
+                    );
                 }
             }
         }

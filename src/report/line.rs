@@ -136,9 +136,7 @@ fn fields(note: &Note) -> Fields<'_> {
         Note::Backoff { delay, failures } => {
             Fields::Backoff { delay_seconds: seconds(*delay), failures: *failures }
         }
-        Note::GaveUp { why, retry } => {
-            Fields::GaveUp { why, retry_seconds: retry.map(seconds) }
-        }
+        Note::GaveUp { why, retry } => Fields::GaveUp { why, retry_seconds: retry.map(seconds) },
         Note::Healthy | Note::Down | Note::Done => Fields::Nothing {},
     }
 }

@@ -208,7 +208,10 @@ impl Lines {
                 let level = level.as_str().to_ascii_lowercase();
                 let text = serde_json::Value::from(said.text.as_str());
                 let service = serde_json::Value::from(service.as_str());
-                write!(line, r#"{{"at":"{now}","level":"{level}","service":{service},"text":{text}}}"#)
+                write!(
+                    line,
+                    r#"{{"at":"{now}","level":"{level}","service":{service},"text":{text}}}"#
+                )
             }
         }
     }

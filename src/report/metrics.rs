@@ -71,7 +71,12 @@ impl Metrics {
         let durations =
             HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["service", "role"])?;
         Ok(Metrics {
-            starts: counter(&registry, "keepup_service_starts_total", "Starts of the service.", ONE)?,
+            starts: counter(
+                &registry,
+                "keepup_service_starts_total",
+                "Starts of the service.",
+                ONE,
+            )?,
             ends: counter(
                 &registry,
                 "keepup_service_ends_total",

@@ -83,7 +83,7 @@ fn row(out: &mut String, service: &ServiceStatus) -> fmt::Result {
         restarts = service.restarts,
     )?;
     if let Some(end) = &service.last_end {
-        write!(out, "{} <span class=\"dim\">{}</span>", Text(end.in_words()), end.at)?;
+        write!(out, "{} <span class=\"dim\">{}</span>", Text(&end.in_words()), end.at)?;
     }
     out.push('\n');
     Ok(())

@@ -122,8 +122,12 @@ fn take(pids: &[i32], disk: &Path, before: Option<&(Instant, Sample)>) -> Sample
     // Without this sysinfo keeps a file of every process open.
     sysinfo::set_open_files_limit(0);
     let trees: Vec<(i32, Vec<i32>)> = pids.iter().map(|pid| (*pid, tree(*pid))).collect();
-    let all: Vec<Pid> =
-        trees.iter().flat_map(|it| &it.1).filter_map(|it| u32::try_from(*it).ok()).map(Pid::from_u32).collect();
+    let all: Vec<Pid> = trees
+        .iter()
+        .flat_map(|it| &it.1)
+        .filter_map(|it| u32::try_from(*it).ok())
+        .map(Pid::from_u32)
+        .collect();
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     system.refresh_processes_specifics(
@@ -271,7 +275,8 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         for pid in &tree[1..] {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL).unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL)
+                .unwrap();
         }
         assert_eq!(tree.len(), 2);
     }

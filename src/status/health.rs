@@ -132,7 +132,7 @@ impl ServiceStatus {
             }
             (State::Failed, _, Some(end)) => format!("given up: {}", end.in_words()),
             (State::Failed, _, None) => "given up".to_owned(),
-            (State::Backoff, _, Some(end)) => end.in_words().to_owned(),
+            (State::Backoff, _, Some(end)) => end.in_words(),
             (State::Up, None, _) => match self.health {
                 Some(Health::Degraded) => "degraded".to_owned(),
                 Some(Health::Unhealthy) => "unhealthy".to_owned(),
@@ -153,12 +153,13 @@ impl ServiceStatus {
 }
 
 impl super::LastEnd {
-    /// The end in words; of an end that came over the wire, the exit in words.
-    pub fn in_words(&self) -> &str {
-        match &self.exit {
-            _ if !self.text.is_empty() => &self.text,
-            Some(exit) => &exit.text,
-            None => &self.reason,
+    /// The end in words; of an end that came over the wire, the reason and the exit.
+    pub fn in_words(&self) -> String {
+        match (&self.exit, self.reason.as_str()) {
+            _ if !self.text.is_empty() => self.text.clone(),
+            (Some(exit), "exited") => exit.text.clone(),
+            (Some(exit), reason) => format!("{reason} ({})", exit.text),
+            (None, reason) => reason.to_owned(),
         }
     }
 }
