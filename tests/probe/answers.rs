@@ -20,7 +20,7 @@ fn wants_healthy(probe: &mut HttpProbe) {
 }
 
 async fn asked(probe: HttpProbe) -> String {
-    told(ask(ProbeKind::Http(probe), LIMIT).await)
+    told(ask(ProbeKind::Http(Box::new(probe)), LIMIT).await)
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn an_answer_that_does_not_come_in_time_says_what_was_waited_for() {
             std::future::pending::<()>().await;
             drop(stream);
         });
-        let question = ProbeKind::Http(http(local(silent.await)));
+        let question = ProbeKind::Http(Box::new(http(local(silent.await))));
         assert_eq!(
             told(ask(question, SHORT).await),
             "timeout: timed out after 100ms while waiting for the answer"
@@ -251,7 +251,7 @@ fn an_answer_that_does_not_come_in_time_says_what_was_waited_for() {
                     tokio::time::sleep(SHORT / 10).await;
                 }
             });
-            let question = ProbeKind::Http(http(local(slow.await)));
+            let question = ProbeKind::Http(Box::new(http(local(slow.await))));
             let miss = told(ask(question, SHORT).await);
             let wanted = "timeout: timed out after 100ms in the middle of the answer";
             assert!(miss == wanted || miss.starts_with("http: not HTTP"), "{miss}");
@@ -346,7 +346,7 @@ fn a_full_backlog_is_no_refusal() {
         while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
             waiting.push(stream);
         }
-        let miss = ask(ProbeKind::Http(http(HttpAddress::Unix(path))), SHORT).await;
+        let miss = ask(ProbeKind::Http(Box::new(http(HttpAddress::Unix(path)))), SHORT).await;
         assert!(is_timeout(&miss));
         assert_eq!(
             told(miss),

@@ -19,7 +19,7 @@ fn abandoning_closes_the_connection() {
         let (sender, mut answers) = mpsc::channel(1);
         let mut prober = Prober::new(sender);
         let name = Name::from("api");
-        prober.ask(&name, Ticket(1), &probe(ProbeKind::Http(http(local(port))), LIMIT));
+        prober.ask(&name, Ticket(1), &probe(ProbeKind::Http(Box::new(http(local(port)))), LIMIT));
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
         assert_eq!(prober.pending(), 1);
@@ -40,7 +40,7 @@ fn dropping_the_prober_abandons_everything() {
         let (sender, mut answers) = mpsc::channel(1);
         let mut prober = Prober::new(sender);
         for ticket in 0..10 {
-            let question = probe(ProbeKind::Http(http(local(port))), LIMIT);
+            let question = probe(ProbeKind::Http(Box::new(http(local(port)))), LIMIT);
             prober.ask(&Name::from("api"), Ticket(ticket), &question);
         }
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -78,7 +78,7 @@ fn alone() {
         let mut question = http(local(port));
         question.contains = Some("healthy".to_owned());
         let kinds = [
-            ProbeKind::Http(question),
+            ProbeKind::Http(Box::new(question)),
             ProbeKind::Tcp(format!("127.0.0.1:{port}")),
             ProbeKind::Tcp("127.0.0.1:1".to_owned()),
         ];

@@ -133,7 +133,7 @@ pub(crate) async fn judged(
 ) -> String {
     let mut question = http(local(says(answer).await));
     edit(&mut question);
-    told(ask(ProbeKind::Http(question), LIMIT).await)
+    told(ask(ProbeKind::Http(Box::new(question)), LIMIT).await)
 }
 
 pub(crate) fn told(answer: Answer) -> String {
