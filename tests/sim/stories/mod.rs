@@ -1,0 +1,3 @@
+//! What keepup does, told by what it says. Each expectation was written from the design.
+
+mod policy;
