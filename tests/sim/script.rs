@@ -29,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) beats: Vec<Duration>,
     /// From then on it does nothing of itself: no answer, no beat, no exit.
     pub(crate) hangs: Option<Duration>,
+    /// How long a look at its heartbeat file takes.
+    pub(crate) look_takes: Duration,
     /// From then on the file system of its heartbeat file hangs.
     pub(crate) looks_hang: Option<Duration>,
 }
@@ -52,6 +54,7 @@ pub(crate) fn well() -> Run {
         replies: Vec::new(),
         beats: Vec::new(),
         hangs: None,
+        look_takes: Duration::ZERO,
         looks_hang: None,
     }
 }

@@ -325,8 +325,7 @@ impl Watched {
                 ensure(at <= now, "a restart comes too early")?;
                 self.restarts.push(now);
                 let restart = &self.plan.restart;
-                let recent =
-                    self.restarts.iter().filter(|&&at| now < at + restart.window).count();
+                let recent = self.restarts.iter().filter(|&&at| now < at + restart.window).count();
                 let cap = restart.max_restarts as usize;
                 ensure(cap == 0 || recent <= cap, "more restarts than its cap")
             }

@@ -118,6 +118,11 @@ impl Sim {
         self.actors.get_mut(name).unwrap().file = Some(0);
     }
 
+    /// Somebody removes it.
+    pub(crate) fn take_heartbeat_file(&mut self, name: &str) {
+        self.actors.get_mut(name).unwrap().file = None;
+    }
+
     /// This happens then.
     pub(crate) fn at(&mut self, moment: Duration, event: Event) -> &mut Sim {
         self.agenda.insert((Time(moment), self.dues), Due::Happens(event));
@@ -401,6 +406,7 @@ impl Sim {
         if process.run.looks_hang.is_some_and(|from| from <= age) {
             return;
         }
+        let takes = process.run.look_takes;
         let actor = self.actors.get_mut(&name).unwrap();
         let before = actor.seen.replace(actor.file);
         let sight = match actor.file {
@@ -408,7 +414,7 @@ impl Sim {
             Some(_) if before == Some(actor.file) => Sight::Still,
             Some(_) => Sight::Beat,
         };
-        self.plan(Duration::ZERO, Due::Sees { name, ticket, sight });
+        self.plan(takes, Due::Sees { name, ticket, sight });
     }
 }
 
