@@ -175,3 +175,39 @@ fn a_plan_whose_services_are_all_done_ends_with_0() {
     assert_eq!((sim.exit, sim.now.0), (Some(0), s(10)));
     sim.says_of(&["exit 0"], "3.000 exit 0");
 }
+
+#[test]
+fn the_reverse_order_holds_across_one_that_is_done() {
+    let migrate = oneshot("migrate", |it| it.after = vec!["db".into()]);
+    let slow = || Run { obeys: Some((s(2), crate::script::terminated())), ..well() };
+    let mut sim = Sim::new([
+        (service("db", |_| {}), vec![slow()]),
+        (migrate, vec![exits(s(1), 0)]),
+        (after("api", &["migrate"]), vec![slow()]),
+    ]);
+    sim.at(s(10), Event::Shutdown).run_until(s(60));
+    sim.says_of(
+        &["stopping", "exit 0"],
+        "10.000 api stopping (keepup is ending): sent SIGTERM, KILL follows in 8s
+         12.000 db stopping (keepup is ending): sent SIGTERM, KILL follows in 8s
+         14.000 exit 0",
+    );
+}
+
+#[test]
+fn an_order_with_many_ways_through_it_is_no_burden() {
+    let names: Vec<String> = (0..60).map(|nth| format!("s{nth}")).collect();
+    let nth_service = |nth: usize| {
+        service(&names[nth], |it| {
+            it.after = names[..nth].iter().rev().map(|name| name.as_str().into()).collect();
+            it.autostart = nth != 0;
+        })
+    };
+    let plan = crate::plans::plan((0..60).map(nth_service).collect());
+    let mut sim = Sim::of(plan, vec![vec![well()]; 60], 0, &Default::default());
+    sim.at(s(1), start("s0")).at(s(2), Event::Shutdown).run_until(s(60));
+    assert_eq!(sim.exit, Some(0));
+    let stopped: Vec<&str> = sim.trace.lines().filter(|it| it.contains("stopping")).collect();
+    let names = stopped.iter().map(|it| it.split(' ').nth(1).unwrap());
+    assert!(names.eq((0..60).rev().map(|nth| format!("s{nth}"))), "{stopped:#?}");
+}
