@@ -157,6 +157,11 @@ impl Service {
         matches!(self.state, State::Spawning { .. } | State::Up { .. } | State::Stopping(_))
     }
 
+    /// Does its run survive KILL?
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.state, State::Stopping(Stopping { phase: Phase::Stuck, .. }))
+    }
+
     /// The health of its run, while it is up.
     pub fn health(&self) -> Option<&Health> {
         match &self.state {

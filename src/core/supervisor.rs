@@ -231,7 +231,8 @@ impl Supervisor {
 
     /// Stops everything that nothing running comes after: in reverse order of starting.
     fn stop_next(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let running = self.services.iter().filter(|it| it.is_running());
+        // What hangs in the kernel must not cost the others their graceful stop.
+        let running = self.services.iter().filter(|it| it.is_running() && !it.is_stuck());
         // Those in between may be done or down, and still one comes after the other.
         let needed = self.before(running, |_| true);
         let needed: BTreeSet<Name> = needed.iter().map(|it| it.name().clone()).collect();

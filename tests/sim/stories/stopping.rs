@@ -228,3 +228,19 @@ fn a_stop_signal_is_followed_by_cont_so_that_a_stopped_process_heeds_it() {
         ]
     );
 }
+
+#[test]
+fn a_stuck_process_does_not_keep_the_others_from_their_graceful_stop() {
+    let mut sim = Sim::new([
+        (service("db", |_| {}), vec![well()]),
+        (after("api", "db"), vec![Run { kill_takes: None, ..ignores_term() }]),
+    ]);
+    sim.at(s(10), Event::Shutdown).run_until(s(60));
+    sim.says_of(
+        &["db stopping", "db killing", "db ended", "api stuck", "exit"],
+        "23.000 api stuck: process 102 or one of its group survives KILL; it hangs in the kernel (a dead disk or mount?), and no second copy is started
+         23.000 db stopping (keepup is ending): sent SIGTERM, KILL follows in 8s
+         23.100 db ended after 23s: keepup is ending (killed by SIGTERM)
+         36.500 exit 1",
+    );
+}
