@@ -288,3 +288,59 @@ fn a_stop_during_a_restart_by_the_policy_wins() {
     sim.at(ms(1_200), stop("api")).run_until(s(600));
     sim.says_of(&["starting", "down"], "0.000 api starting run 1\n1.200 api down");
 }
+
+#[test]
+fn a_start_of_one_that_runs_clears_its_slate_too() {
+    let api = service("api", |it| it.restart.max_restarts = 1);
+    let mut sim = Sim::new([(api, vec![exits(s(1), 1), exits(s(5), 1), well()])]);
+    sim.at(s(3), start("api")).run_until(s(10));
+    sim.says_of(
+        &["restart in", "given up"],
+        "1.000 api restart in 500ms (failure 1 in a row)
+         6.500 api restart in 500ms (failure 1 in a row)",
+    );
+}
+
+#[test]
+fn restart_while_stopping_starts_at_once_when_it_has_stopped() {
+    let (api, runs) = stopping();
+    let mut sim = Sim::new([(api, runs)]);
+    sim.at(s(12), restart("api")).run_until(s(20));
+    sim.says_of(
+        &["stopping", "ended", "starting", "restart in"],
+        "0.000 api starting run 1
+         10.020 api stopping (unhealthy: tcp liveness:80: hung): sent SIGTERM, KILL follows in 8s
+         15.020 api ended after 10s: unhealthy: tcp liveness:80: hung (killed by SIGTERM)
+         15.020 api starting run 2, asked by uid 1000",
+    );
+}
+
+#[test]
+fn start_while_stopping_starts_at_once_when_it_has_stopped() {
+    let (api, runs) = stopping();
+    let mut sim = Sim::new([(api, runs)]);
+    sim.at(s(12), start("api")).run_until(s(20));
+    sim.says_of(
+        &["stopping", "ended", "starting", "restart in"],
+        "0.000 api starting run 1
+         10.020 api stopping (unhealthy: tcp liveness:80: hung): sent SIGTERM, KILL follows in 8s
+         15.020 api ended after 10s: unhealthy: tcp liveness:80: hung (killed by SIGTERM)
+         15.020 api starting run 2, asked by uid 1000",
+    );
+}
+
+#[test]
+fn stop_and_start_of_a_crash_that_is_being_swept_up() {
+    let slow = || Run { gone_takes: Some(s(5)), ..exits(s(8), 1) };
+    let (down, up) = ("api down", "api starting run 2, asked by uid 1000");
+    for (command, next) in [(stop("api"), down), (start("api"), up), (restart("api"), up)] {
+        let mut sim = Sim::new([(api(), vec![slow(), well()])]);
+        sim.run_until(s(9));
+        sim.says_of(&["not a word"], "");
+        sim.at(s(10), command).run_until(s(13));
+        sim.says_of(
+            &["ended", "down", "starting"],
+            &format!("13.000 api ended after 8s: exit code 1\n13.000 {next}"),
+        );
+    }
+}
