@@ -9,7 +9,7 @@ use super::service::{Service, State, Want};
 use super::turn::{Numbers, Turn};
 use crate::plan::{self, Name, Plan, Policy};
 
-/// A tick that comes so much later than its deadline means that the host stood still.
+/// A deadline that is heeded so much too late means that the host stood still.
 const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// How long keepup stays with processes that survive KILL, when it ends.
@@ -108,7 +108,10 @@ impl Supervisor {
         if self.mode == Mode::Gone {
             return;
         }
-        let late = matches!(event, Event::Tick).then(|| self.late(now)).flatten();
+        if let Some(gap) = self.late(now) {
+            out.push(Effect::Stalled { gap });
+            self.services.iter_mut().for_each(|it| it.stalled(gap));
+        }
         let mut turn = Turn {
             now,
             leaving: self.mode != Mode::Running,
@@ -120,17 +123,7 @@ impl Supervisor {
         };
         let services = &mut self.services;
         match event {
-            Event::Tick => {
-                if let Some(gap) = late {
-                    turn.effect(Effect::Stalled { gap });
-                    for it in services.iter_mut() {
-                        it.stalled(gap);
-                    }
-                }
-                for it in services.iter_mut() {
-                    it.tick(&mut turn);
-                }
-            }
+            Event::Tick => services.iter_mut().for_each(|it| it.tick(&mut turn)),
             Event::Spawned { name, pid } => {
                 with(services, &name, |it| it.spawned(pid, &mut turn));
             }
@@ -170,10 +163,11 @@ impl Supervisor {
         }
     }
 
-    /// For how long the host stood still, if this tick is so late that it must have.
+    /// For how long the host stood still, if a deadline passed so long ago that it must have. The
+    /// first event after that need not be the tick: answers come before it.
     fn late(&self, now: Time) -> Option<Duration> {
-        let due = self.deadline()?;
-        (due + STALL_MIN <= now).then(|| now - self.last_step)
+        let gap = now - self.last_step;
+        (STALL_MIN <= gap && self.deadline()? + STALL_MIN <= now).then_some(gap)
     }
 
     fn leave(&mut self, code: u8, now: Time) {

@@ -191,3 +191,16 @@ fn a_late_tick_among_many_events_is_no_stall() {
     sim.stall(s(1), Stall::Starved(ms(1_400))).run_until(s(10));
     sim.says_of(&["stood"], "");
 }
+
+#[test]
+fn a_host_that_stood_still_is_no_hang_of_those_who_answer_second() {
+    let live =
+        |name| service(name, |it| it.probes.push(probe(Role::Liveness, |it| it.failures = 1)));
+    let slow = || answers([(s(0), pass()), (s(5), pass_in(s(4)))]);
+    let mut sim = Sim::new([(live("quick"), vec![well()]), (live("slow"), vec![slow()])]);
+    sim.stall(ms(10_015), Stall::Frozen(s(100)));
+    // Whatever comes first when keepup goes on.
+    sim.at(s(20), Event::Start { name: "quick".into(), by: 0 });
+    sim.run_until(s(130));
+    sim.says_of(&["missed", "stopping", "stood"], "110.015 host stood still: 1m 40s");
+}
