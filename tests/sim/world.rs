@@ -259,7 +259,11 @@ impl Sim {
             }
             Due::Sees { name, ticket, sight } => self.send(Event::Looked { name, ticket, sight }),
             Due::Touches(pid) => {
-                if let Some(process) = self.processes.get(&pid).filter(|it| it.main_lives) {
+                // On a file system that hangs it cannot touch anything either.
+                let touches = |it: &&Process| {
+                    it.main_lives && it.run.looks_hang.is_none_or(|from| self.now - it.since < from)
+                };
+                if let Some(process) = self.processes.get(&pid).filter(touches) {
                     let file = &mut self.actors.get_mut(&process.name).unwrap().file;
                     *file = Some(file.unwrap_or(0) + 1);
                     self.watch.touched(self.now, &process.name);

@@ -204,3 +204,17 @@ fn a_host_that_stood_still_is_no_hang_of_those_who_answer_second() {
     sim.run_until(s(130));
     sim.says_of(&["missed", "stopping", "stood"], "110.015 host stood still: 1m 40s");
 }
+
+#[test]
+fn a_host_that_stood_still_has_not_lost_its_heartbeats() {
+    let api = service("api", |it| it.heartbeat = heartbeat(s(6), s(12)));
+    // A look takes 100 ms, and is asked for every 600 ms.
+    for millis in (10_000..11_000).step_by(50) {
+        for stall in [Stall::Frozen(s(100)), Stall::Starved(s(100))] {
+            let run = Run { look_takes: ms(100), ..beats(s(1), s(1), 1000) };
+            let mut sim = Sim::new([(api.clone(), vec![run])]);
+            sim.stall(ms(millis), stall).run_until(s(300));
+            sim.says_of(&["degraded", "stopping"], "");
+        }
+    }
+}

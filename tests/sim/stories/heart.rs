@@ -81,3 +81,36 @@ fn probes_and_heartbeat_must_both_come_before_a_run_has_started() {
     sim.run_until(s(20));
     sim.says_of(&["ready"], "5.000 api ready after 5s");
 }
+
+#[test]
+fn a_file_system_that_hangs_from_birth_is_named() {
+    let run = Run { looks_hang: Some(s(0)), ..beats(s(5), s(10), 100) };
+    let mut sim = Sim::new([(beating(), vec![run])]);
+    sim.run_until(s(60));
+    sim.says_of(
+        &["unhealthy:"],
+        "60.000 api unhealthy: not started within 1m: no first heartbeat: no look at /run/beat came back",
+    );
+}
+
+#[test]
+fn a_heartbeat_on_a_file_system_that_hangs_is_lost_all_the_same() {
+    let run = Run { looks_hang: Some(s(20)), ..beats(s(5), s(10), 100) };
+    let mut sim = Sim::new([(beating(), vec![run])]);
+    sim.run_until(s(138));
+    sim.says_of(
+        &["degraded", "unhealthy:"],
+        "77.000 api degraded: no heartbeat for 1m: no look at /run/beat came back
+         137.000 api unhealthy: none for 2m 2s: no look at /run/beat came back",
+    );
+}
+
+#[test]
+fn a_service_that_never_beats_is_never_ready() {
+    let mut sim = Sim::new([(beating(), vec![well()])]);
+    sim.run_until(s(60));
+    sim.says_of(
+        &["unhealthy:"],
+        "60.000 api unhealthy: not started within 1m: no first heartbeat: /run/beat is not there",
+    );
+}
