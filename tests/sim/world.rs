@@ -42,8 +42,8 @@ struct Actor {
     spawning: bool,
     /// The heartbeat file, if it is there: it is another one after each touch.
     file: Option<u64>,
-    /// What the last look saw, if there was one.
-    seen: Option<Option<u64>>,
+    /// What the last look saw, or what was there before the run began.
+    seen: Option<u64>,
 }
 
 pub(crate) struct Process {
@@ -339,6 +339,7 @@ impl Sim {
             Effect::Spawn { name } => {
                 let actor = self.actors.get_mut(&name).unwrap();
                 actor.spawning = true;
+                actor.seen = actor.file;
                 let takes = actor.runs[actor.begun.min(actor.runs.len() - 1)].spawn_takes;
                 self.plan(takes, Due::Spawns(name));
             }
@@ -412,10 +413,10 @@ impl Sim {
         }
         let takes = process.run.look_takes;
         let actor = self.actors.get_mut(&name).unwrap();
-        let before = actor.seen.replace(actor.file);
+        let before = std::mem::replace(&mut actor.seen, actor.file);
         let sight = match actor.file {
             None => Sight::Nothing("/run/beat is not there".to_owned()),
-            Some(_) if before == Some(actor.file) => Sight::Still,
+            Some(_) if before == actor.file => Sight::Still,
             Some(_) => Sight::Beat,
         };
         self.plan(takes, Due::Sees { name, ticket, sight });

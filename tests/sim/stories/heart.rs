@@ -1,10 +1,9 @@
 //! The heartbeat file: first beat, late, lost; and what is no beat.
 
-use std::time::Duration;
-
+use keepup::core::event::Exit;
 use keepup::plan::Service;
 
-use crate::plans::{heartbeat, s, service};
+use crate::plans::{heartbeat, ms, s, service};
 use crate::script::{Run, beats, exits, well};
 use crate::world::Sim;
 
@@ -112,5 +111,46 @@ fn a_service_that_never_beats_is_never_ready() {
     sim.says_of(
         &["unhealthy:"],
         "60.000 api unhealthy: not started within 1m: no first heartbeat: /run/beat is not there",
+    );
+}
+
+#[test]
+fn a_stale_file_of_an_earlier_life_is_no_beat() {
+    let mut sim = Sim::new([(beating(), vec![well()])]);
+    sim.leave_heartbeat_file("api");
+    sim.run_until(s(60));
+    sim.says_of(
+        &["unhealthy:"],
+        "60.000 api unhealthy: not started within 1m: no first heartbeat: /run/beat does not change",
+    );
+}
+
+#[test]
+fn the_last_beat_of_an_earlier_run_is_no_beat_of_the_next() {
+    // The last touch comes between the last look and the death.
+    let first = Run { beats: vec![s(1), ms(9_990)], ..exits(ms(9_995), 1) };
+    let mut sim = Sim::new([(beating(), vec![first, well()])]);
+    sim.run_until(ms(70_500));
+    sim.says_of(
+        &["ready after", "restart in", "unhealthy:"],
+        "1.000 api ready after 1s
+         9.995 api restart in 500ms (failure 1 in a row)
+         70.495 api unhealthy: not started within 1m: no first heartbeat: /run/beat does not change",
+    );
+}
+
+#[test]
+fn a_look_of_an_earlier_run_is_no_beat_of_the_next() {
+    // The look of 9.000 sees a beat, and comes back at 10.500, when run 2 waits for its own.
+    let first = Run { look_takes: ms(1_500), ..beats(s(1), s(1), 9) };
+    let first = Run { exits: Some((ms(9_500), Exit::Code(1))), ..first };
+    let mut sim = Sim::new([(beating(), vec![first, Run { look_takes: s(5), ..well() }])]);
+    sim.run_until(s(20));
+    sim.says_of(
+        &["ready after", "ended", "up"],
+        "0.000 api up, pid 101
+         3.000 api ready after 3s
+         9.500 api ended after 9.5s: exit code 1
+         10.000 api up, pid 102",
     );
 }
