@@ -210,6 +210,9 @@ impl Work {
         for stream in self.lane.all() {
             stream.finish(&mut self.buffer);
         }
+        // Streams and lanes know each other; this lets go of both, and of their descriptors.
+        lock(&self.lane.streams).clear();
+        lock(&self.lane.marked).clear();
         let _ = self.lane.end_turn();
     }
 

@@ -201,7 +201,7 @@ impl Stream {
                     return if sink.retry_at.is_some() { After::Ending } else { After::Gone };
                 }
             }
-            got.drained.into_iter().for_each(|done| done());
+            call(got.drained);
         }
         if sink.retry_at.is_some() { After::Again } else { After::Rest }
     }
@@ -288,7 +288,7 @@ impl Stream {
             drop(intake);
             self.troubles.lost(lost);
         }
-        drained.into_iter().for_each(|done| done());
+        call(drained);
         let again = waits || behind || sink.retry_at.is_some();
         if again { After::Again } else { After::Rest }
     }
@@ -318,7 +318,8 @@ impl Stream {
                 self.troubles.failed(why);
             }
             taken += self.count(&got);
-            got.drained.into_iter().chain(drained).for_each(|done| done());
+            call(got.drained);
+            call(drained);
             match got.read {
                 Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => {}
                 Read::Nothing => return After::Again,
@@ -335,6 +336,7 @@ impl Stream {
         sink.retry_at = sink.retry_at.map(|_| Instant::now());
         drop(sink);
         self.pump(buffer);
+        lock(&self.sink).file.close();
         let mut intake = lock(&self.intake);
         intake.end_line();
         let held = intake.backlog.take();
@@ -342,6 +344,12 @@ impl Stream {
         let open_line = held.last().is_some_and(|last| *last != b'\n');
         drop(intake);
         self.troubles.lost(lines + u64::from(open_line));
+    }
+}
+
+fn call(drained: Vec<Done>) {
+    for done in drained {
+        done();
     }
 }
 

@@ -47,9 +47,10 @@ impl ServiceStatus {
             restarts_in_window: u32::try_from(in_window).unwrap_or(u32::MAX),
             next_start_in_seconds: until,
             heartbeat_age_seconds: age.map(seconds),
-            last_end: service.last_end.as_ref().map(|last| {
-                LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))
-            }),
+            last_end: service
+                .last_end
+                .as_ref()
+                .map(|last| LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))),
             probes: probes(service),
             given_up: service.gave_up.is_some(),
             ..ServiceStatus::down(&service.plan)
@@ -86,4 +87,3 @@ fn probes(service: &Service) -> Vec<ProbeStatus> {
         })
         .collect()
 }
-
