@@ -1,6 +1,7 @@
 //! What keepup does while there is nothing to do: CPU time and context switches, over 10 s.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+#![expect(clippy::print_stdout, reason = "the result of a benchmark")]
 
 mod common;
 
@@ -20,16 +21,16 @@ const SETTLED: Duration = Duration::from_secs(3);
 const SERVICES: usize = 100;
 
 fn main() {
-    say!("over 10 s, with {SERVICES} services             CPU   wake-ups   preempted");
+    println!("over 10 s, with {SERVICES} services             CPU   wake-ups   preempted");
     let (idle, _) = measure("nothing that needs time", &services(""), || 0);
     let verdict = if idle.wakeups == 0 && idle.cpu.is_zero() { "within" } else { "MISSED" };
-    say!("  goal: no wake-ups, no CPU: {verdict}");
+    println!("  goal: no wake-ups, no CPU: {verdict}");
     let server = Server::start();
     let probe = format!("http = \"http://127.0.0.1:{}/\"\ninterval = \"1s\"\n", server.port);
     let count = || server.asked.load(Ordering::Relaxed);
     let (probed, asked) = measure("100 http probes, one a second each", &services(&probe), count);
     let each = probed.cpu / asked;
-    say!("  {asked} answers, {} us of CPU for each", each.as_micros());
+    println!("  {asked} answers, {} us of CPU for each", each.as_micros());
 }
 
 /// Sleepers, each with these keys of a liveness probe.
@@ -85,7 +86,7 @@ fn measure(name: &str, services: &str, count: impl Fn() -> u64) -> (Used, u32) {
         preempted: after.preempted - before.preempted,
     };
     let cpu = common::millis(used.cpu);
-    say!("  {name:<32} {cpu:8.3} ms {:8} {:11}", used.wakeups, used.preempted);
+    println!("  {name:<32} {cpu:8.3} ms {:8} {:11}", used.wakeups, used.preempted);
     let counted = u32::try_from(count() - count_before).unwrap();
     keepup.end();
     (used, counted)

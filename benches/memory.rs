@@ -2,6 +2,7 @@
 //! with a captured log, and the HTTP endpoint on.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+#![expect(clippy::print_stdout, reason = "the result of a benchmark")]
 
 mod common;
 
@@ -17,7 +18,7 @@ const GOALS: [(usize, Option<u64>); 4] = [(1, None), (10, Some(4)), (100, Some(6
 const FURTHER_GOAL: u64 = 20;
 
 fn main() {
-    say!("services       PSS   of it anonymous   PSS after status, metrics and page were read");
+    println!("services       PSS   of it anonymous   PSS after status, metrics and page were read");
     let mut measured = Vec::new();
     for (services, goal) in GOALS {
         let mut text = String::new();
@@ -36,7 +37,7 @@ fn main() {
             Some(goal) => format!("  (goal: {goal} MiB: MISSED)"),
             None => String::new(),
         };
-        say!("{services:8} {pss:7} KiB {anonymous:13} KiB {read:8} KiB{verdict}");
+        println!("{services:8} {pss:7} KiB {anonymous:13} KiB {read:8} KiB{verdict}");
         measured.push((services, pss));
         keepup.end();
     }
@@ -44,7 +45,7 @@ fn main() {
         let ((few, less), (many, more)) = (pair[0], pair[1]);
         let further = more.saturating_sub(less) / u64::try_from(many - few).unwrap();
         let verdict = if further <= FURTHER_GOAL { "within" } else { "MISSED" };
-        say!(
+        println!(
             "from {few} to {many}: {further} KiB for each further one (goal: {FURTHER_GOAL}: {verdict})"
         );
     }

@@ -2,6 +2,7 @@
 //! `posix_spawn` and `waitpid` over the same program.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+#![expect(clippy::print_stdout, reason = "the result of a benchmark")]
 
 mod common;
 
@@ -75,18 +76,18 @@ fn measure(role: &str) {
     let (k50, k95) = (percentile(&mut keepup, 50), percentile(&mut keepup, 95));
     let (added, ratio) = (k50.saturating_sub(b50), millis(k50) / millis(b50));
     let verdict = if added <= GOAL { "within" } else { "MISSED" };
-    say!("crash to successor ({role}), {} rounds each        median      p95", bare.len());
-    say!(
+    println!("crash to successor ({role}), {} rounds each        median      p95", bare.len());
+    println!(
         "  posix_spawn and waitpid, in a loop            {:7.3} ms {:7.3} ms",
         millis(b50),
         millis(b95)
     );
-    say!(
+    println!(
         "  keepup, without the delay of 1 ms             {:7.3} ms {:7.3} ms",
         millis(k50),
         millis(k95)
     );
-    say!(
+    println!(
         "  added {:.3} ms, {ratio:.2} x (goal: 0.250 ms, about 1.5 x: {verdict})\n",
         millis(added)
     );
@@ -149,11 +150,11 @@ const OTHERS: [(&str, fn(&Path) -> Vec<String>); 4] = [
 /// Other supervisors, where they are installed. Most of them hold back the restart of a service
 /// that lived for less than a second, so here it lives for longer.
 fn others() {
-    say!("kill to successor, of a service that lived for {} s  median", millis(LIFE) / 1e3);
+    println!("kill to successor, of a service that lived for {} s  median", millis(LIFE) / 1e3);
     let path = std::env::var("PATH").unwrap();
     for (name, arguments) in OTHERS {
         if !path.split(':').any(|it| Path::new(it).join(name).exists()) {
-            say!("  {name:<43} not installed");
+            println!("  {name:<43} not installed");
             continue;
         }
         let folder = living();
@@ -192,5 +193,5 @@ fn report(name: &str, folder: &Folder) {
         wait_until(|| stamps(&path).len() > nth);
         gaps.push(stamps(&path)[nth].saturating_sub(killed));
     }
-    say!("  {name:<43} {:9.3} ms", millis(percentile(&mut gaps, 50)));
+    println!("  {name:<43} {:9.3} ms", millis(percentile(&mut gaps, 50)));
 }

@@ -2,6 +2,7 @@
 //! same program: how it grows with N.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+#![expect(clippy::print_stdout, reason = "the result of a benchmark")]
 
 mod common;
 
@@ -27,7 +28,7 @@ fn main() {
         wait(Duration::MAX);
         return;
     }
-    say!("services  bare posix_spawn loop      keepup     ratio   for each   the stop of all");
+    println!("services  bare posix_spawn loop      keepup     ratio   for each   the stop of all");
     for services in [1, 10, 100, 1000] {
         let (mut bare, mut keepup, mut stops) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
@@ -41,7 +42,7 @@ fn main() {
         let each = millis(keepup) / f64::from(u32::try_from(services).unwrap());
         let ratio = millis(keepup) / millis(bare);
         let (bare, keepup) = (millis(bare), millis(keepup));
-        say!(
+        println!(
             "{services:8} {bare:19.1} ms {keepup:9.1} ms {ratio:7.2} x {each:7.2} ms {stop:11.1} ms"
         );
     }

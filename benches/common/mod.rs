@@ -175,14 +175,3 @@ pub(crate) fn millis(duration: Duration) -> f64 {
 pub(crate) fn itself() -> String {
     std::env::current_exe().unwrap().to_str().unwrap().to_owned()
 }
-
-/// Prints one line of a result.
-#[macro_export]
-macro_rules! say {
-    ($($arguments:tt)*) => {{
-        #[expect(clippy::print_stdout, reason = "the result of a benchmark")]
-        {
-            println!($($arguments)*);
-        }
-    }};
-}
