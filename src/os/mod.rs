@@ -6,7 +6,9 @@
 
 pub mod clock;
 pub mod env_file;
+pub mod leftover;
 pub mod signal;
+pub mod state;
 
 mod capture;
 mod child;

@@ -16,6 +16,8 @@ use keepup::plan::{Logs, OnCap, Policy, Restart, Service, Signal};
 /// For everything that a test waits for together.
 const LIMIT: Duration = Duration::from_secs(30);
 
+const SAID: &str = "measured: ";
+
 /// A test that runs alone in a process.
 macro_rules! alone {
     ($(#[$attribute:meta])* async fn $name:ident() $body:block) => {
@@ -49,7 +51,15 @@ pub(crate) fn in_its_own_process(module: &str, name: &str, body: impl AsyncFnOnc
     std::fs::remove_dir_all(folder).unwrap();
     assert!(status.success(), "{output}");
     assert!(output.contains("1 passed"), "it did not run: {output}");
-    print!("{output}");
+    for said in output.lines().filter(|it| it.starts_with(SAID)) {
+        say(said.trim_start_matches(SAID));
+    }
+}
+
+/// What a measurement found, for whoever runs it with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "it is what the measurement is for")]
+pub(crate) fn say(text: &str) {
+    println!("\n{SAID}{text}");
 }
 
 fn run_body(body: impl AsyncFnOnce()) {
@@ -133,7 +143,7 @@ pub(crate) async fn up(processes: &mut Processes, service: &Service) -> Pid {
             assert_eq!(name, service.name);
             pid
         }
-        other => panic!("{other:?}"),
+        other @ (Happening::Core(_) | Happening::ProbeEnded { .. }) => panic!("{other:?}"),
     }
 }
 
@@ -143,7 +153,7 @@ pub(crate) async fn exited(processes: &mut Processes, wanted: Pid) -> Exit {
             assert_eq!(pid, wanted);
             exit
         }
-        other => panic!("{other:?}"),
+        other @ (Happening::Core(_) | Happening::ProbeEnded { .. }) => panic!("{other:?}"),
     }
 }
 
@@ -161,7 +171,7 @@ pub(crate) async fn run(processes: &mut Processes, service: &Service) -> (Exit, 
     processes.spawn(service, 1, Output { stdout: Stream::To(file.into()), stderr });
     let pid = match processes.next().await {
         Happening::Core(Event::Spawned { pid, .. }) => pid,
-        other => panic!("{other:?}"),
+        other @ (Happening::Core(_) | Happening::ProbeEnded { .. }) => panic!("{other:?}"),
     };
     let exit = exited(processes, pid).await;
     gone(processes, pid).await;

@@ -17,7 +17,7 @@ async fn reason(processes: &mut Processes, service: &Service) -> String {
             assert!(!reason.contains('\n'), "{reason}");
             reason
         }
-        other => panic!("{other:?}"),
+        other @ (Happening::Core(_) | Happening::ProbeEnded { .. }) => panic!("{other:?}"),
     }
 }
 

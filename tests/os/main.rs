@@ -5,5 +5,7 @@
 mod common;
 mod ends;
 mod failures;
+mod loops;
+mod outlives;
 mod probes;
 mod surroundings;
