@@ -4,7 +4,9 @@
 //! Must never touch a process that is not proven to be one of them: by its number and start time
 //! within the same boot and pid namespace, or by the mark of that keepup in its environment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Display;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -27,23 +29,33 @@ struct Found {
     pidfd: OwnedFd,
 }
 
+/// What became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was ended and what could not be, in whole sentences.
+    pub texts: Vec<String>,
+    /// Services of which something still lives: no second copy must be started beside it.
+    pub alive: BTreeSet<String>,
+}
+
 /// Kills what is left, and waits until it is dead or `limit` has passed. For the start, before the
-/// loop turns. Says in whole sentences what was ended, and what could not be.
-pub fn end(saved: &Saved, limit: Duration) -> Vec<String> {
+/// loop turns.
+pub fn end(saved: &Saved, limit: Duration) -> Outcome {
+    let mut outcome = Outcome::default();
     if !saved.is_of_this_boot() {
-        return Vec::new();
+        return outcome;
     }
     let deadline = now() + limit;
-    let mut texts = Vec::new();
-    let mut found: Vec<Found> = saved
-        .runs
-        .iter()
-        .filter_map(|run| end_run(Pid(run.pid), run.start_time, &run.service).transpose())
-        .filter_map(|found| found.map_err(|text| texts.push(text)).ok())
-        .collect();
+    let mut found = Vec::new();
+    for run in &saved.runs {
+        match end_run(Pid(run.pid), run.start_time, &run.service) {
+            Ok(run) => found.extend(run),
+            Err(error) => outcome.refused(Pid(run.pid), &run.service, &error),
+        }
+    }
     // What has a mark may have forked meanwhile: until a look finds nobody new.
     loop {
-        let marked = end_marked(saved, deadline, &found, &mut texts);
+        let marked = end_marked(saved, deadline, &found, &mut outcome);
         let nobody_new = marked.is_empty();
         found.extend(marked);
         await_deaths(&found, deadline);
@@ -51,22 +63,36 @@ pub fn end(saved: &Saved, limit: Duration) -> Vec<String> {
             break;
         }
     }
-    texts.extend(found.iter().map(|it| {
-        let Found { pid, service, .. } = it;
-        if is_dead(&it.pidfd) {
-            format!("ended process {pid} of service `{service}`, left by an earlier keepup")
+    for it in found {
+        outcome.killed(it);
+    }
+    outcome
+}
+
+impl Outcome {
+    fn killed(&mut self, it: Found) {
+        let Found { pid, service, pidfd } = it;
+        if is_dead(&pidfd) {
+            let what = format!("process {pid} of service `{service}`");
+            self.texts.push(format!("ended {what}, left by an earlier keepup"));
         } else {
-            format!(
-                "cannot end process {pid} of service `{service}`, left by an earlier keepup: it \
-                 survives KILL (it hangs in the kernel: a dead disk or mount?)"
-            )
+            let why = "it survives KILL (it hangs in the kernel: a dead disk or mount?)";
+            self.refused(pid, &service, &why);
         }
-    }));
-    texts
+    }
+
+    fn refused(&mut self, pid: Pid, service: &str, why: &dyn Display) {
+        let what = format!("process {pid} of service `{service}`");
+        let text = format!("cannot end {what}, left by an earlier keepup: {why}");
+        if !self.texts.contains(&text) {
+            self.texts.push(text);
+        }
+        self.alive.insert(service.to_owned());
+    }
 }
 
 /// A main process that still lives, with its group.
-fn end_run(pid: Pid, start_time: u64, service: &str) -> Result<Option<Found>, String> {
+fn end_run(pid: Pid, start_time: u64, service: &str) -> io::Result<Option<Found>> {
     let is_it = |stat: Stat| stat.start_time == start_time && !stat.is_dead();
     if pid.0 <= 1 || !procfs::stat(pid).is_some_and(is_it) {
         return Ok(None);
@@ -81,21 +107,12 @@ fn end_run(pid: Pid, start_time: u64, service: &str) -> Result<Option<Found>, St
     match group.send_to_held_leader(Signal::KILL) {
         Ok(()) => Ok(Some(Found { pid, service: service.to_owned(), pidfd })),
         Err(_) if is_dead(&pidfd) => Ok(Some(Found { pid, service: service.to_owned(), pidfd })),
-        Err(error) => Err(cannot(pid, service, &error)),
+        Err(error) => Err(error),
     }
 }
 
-fn cannot(pid: Pid, service: &str, error: &std::io::Error) -> String {
-    format!("cannot end process {pid} of service `{service}`, left by an earlier keepup: {error}")
-}
-
 /// What bears the earlier keepup's mark, wherever it strayed.
-fn end_marked(
-    saved: &Saved,
-    deadline: Time,
-    found: &[Found],
-    texts: &mut Vec<String>,
-) -> Vec<Found> {
+fn end_marked(saved: &Saved, deadline: Time, found: &[Found], outcome: &mut Outcome) -> Vec<Found> {
     let mut spared: HashSet<Pid> = found.iter().map(|it| it.pid).collect();
     spared.extend(self_and_above());
     let id = Keepup::new(saved.pid_namespace, Pid(saved.keepup.pid), saved.keepup.start_time);
@@ -106,12 +123,7 @@ fn end_marked(
         match Group::held(*pid, pidfd).and_then(|it| it.send_to_held_leader(Signal::KILL)) {
             Ok(()) => ended.push(candidate),
             Err(_) if is_dead(pidfd) => {}
-            Err(error) => {
-                let text = cannot(*pid, service, &error);
-                if !texts.contains(&text) {
-                    texts.push(text);
-                }
-            }
+            Err(error) => outcome.refused(*pid, service, &error),
         }
     }
     ended

@@ -12,6 +12,7 @@ pub mod state;
 
 mod capture;
 mod child;
+mod ending;
 mod environment;
 mod failure;
 mod group;
@@ -22,7 +23,9 @@ mod marker;
 mod processes;
 mod procfs;
 mod remains;
+mod starting;
 mod strays;
+mod sweep;
 mod wait;
 mod watch;
 

@@ -103,12 +103,12 @@ alone! {
         saved.runs = vec![run_of(pid, start_time(pid)), run_of(other, start_time(other) + 1)];
         let mut elsewhere = saved.clone();
         elsewhere.boot_id = "another".into();
-        assert_eq!(leftover::end(&elsewhere, LIMIT), [""; 0]);
+        assert_eq!(leftover::end(&elsewhere, LIMIT), leftover::Outcome::default());
         assert!(state(pid).is_some_and(|it| it != 'Z'));
 
-        let texts = leftover::end(&saved, LIMIT);
+        let leftover::Outcome { texts, alive } = leftover::end(&saved, LIMIT);
         let wanted = format!("ended process {pid} of service `api`, left by an earlier keepup");
-        assert_eq!(texts, [wanted]);
+        assert_eq!((texts, alive.len()), (vec![wanted], 0));
         run.wait().unwrap();
         assert_eq!(stranger.try_wait().unwrap(), None);
         stranger.kill().unwrap();
@@ -126,11 +126,11 @@ alone! {
         // It was started, but its program may not run yet.
         let environ = format!("/proc/{}/environ", marked.id());
         until(|| std::fs::read_to_string(&environ).is_ok_and(|it| it.contains(&mark))).await;
-        let texts = leftover::end(&saved, LIMIT);
+        let leftover::Outcome { texts, alive } = leftover::end(&saved, LIMIT);
         assert!(clock::now() - began < LIMIT);
         let pid = marked.id();
         let wanted = format!("ended process {pid} of service `api`, left by an earlier keepup");
-        assert_eq!(texts, [wanted]);
+        assert_eq!((texts, alive.len()), (vec![wanted], 0));
         marked.wait().unwrap();
         assert_eq!(unmarked.try_wait().unwrap(), None);
         unmarked.kill().unwrap();
