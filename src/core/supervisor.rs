@@ -20,6 +20,8 @@ const LEAVE_AFTER_KILL: Duration = Duration::from_secs(2);
 pub struct Remembered {
     /// An operator had stopped it.
     pub stopped: bool,
+    /// A process of an earlier run survives KILL: no second copy is started beside it.
+    pub survives: bool,
     /// Failures in a row.
     pub failures: u32,
     /// Restarts by the policy, oldest first.
@@ -59,7 +61,8 @@ impl Supervisor {
         let service = |plan: plan::Service| {
             let past = past.get(&plan.name).cloned().unwrap_or_default();
             let stopped = past.stopped && plan.restart.policy == Policy::UnlessStopped;
-            let want = if plan.autostart && !stopped { Want::Up } else { Want::Down };
+            let want =
+                if plan.autostart && !stopped && !past.survives { Want::Up } else { Want::Down };
             Service::new(plan, Budget::remembered(past.failures, &past.restarts), want)
         };
         Supervisor {
@@ -327,6 +330,7 @@ impl Supervisor {
     pub fn remember(&self, now: Time) -> BTreeMap<Name, Remembered> {
         let remember = |it: &Service| Remembered {
             stopped: it.plan.autostart && it.want == Want::Down,
+            survives: false,
             failures: it.budget.failures(),
             restarts: it.budget.recent(&it.plan.restart, now).collect(),
         };
