@@ -418,9 +418,9 @@ impl Service {
         }
     }
 
-    pub(super) fn stalled(&mut self, gap: Duration) {
+    pub(super) fn stalled(&mut self, gap: Duration, now: Time) {
         if let State::Up { health, .. } = &mut self.state {
-            health.stalled(gap);
+            health.stalled(&self.plan, gap, now);
         }
     }
 
