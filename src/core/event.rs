@@ -91,6 +91,8 @@ pub enum Effect {
     Look { name: Name, ticket: Ticket },
     /// No answer to this question is waited for any more; leave nothing of it behind.
     Abandon { ticket: Ticket },
+    /// A probe's answer was taken in, or counted as a miss because it did not come; count it.
+    Answered { name: Name, probe: usize, answer: Answer, took: Duration },
     /// What outlives keepup has changed; write it down.
     Save,
     /// Tell people.

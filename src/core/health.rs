@@ -278,6 +278,8 @@ impl Health {
         turn: &mut Turn<'_>,
     ) -> Option<End> {
         let (check, probe) = (&mut self.checks[nth], &plan.probes[nth]);
+        let (name, told) = (plan.name.clone(), answer.clone());
+        turn.effect(Effect::Answered { name, probe: nth, answer: told, took });
         check.took = Some(took);
         let counted = self.started.is_some();
         let wait = match (counted, &answer) {

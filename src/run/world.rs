@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use crate::control::Request;
-use crate::core::event::{Effect, Event, Pid, Ticket, Time};
+use crate::core::event::{Answer, Effect, Event, Pid, Short, Ticket, Time};
 use crate::core::{Service, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
 use crate::os::signal::Signals;
 use crate::os::{Happening, Output, Processes, Stream};
-use crate::plan::{Name, ProbeKind, Signal};
+use crate::plan::{Level, Name, ProbeKind, Signal};
 use crate::probe::heartbeat::Looker;
 use crate::probe::{Prober, exec};
 use crate::report::journal::Journal;
@@ -160,6 +160,9 @@ impl World {
                     self.processes.kill_probe(ticket);
                 }
             }
+            Effect::Answered { name, probe, answer, took } => {
+                self.with(core, &name, |it, service| it.answered(service, probe, &answer, took));
+            }
             Effect::Note { name, note } => {
                 self.metrics.note(&name, &note);
                 self.journal.note(&name, &note);
@@ -196,6 +199,16 @@ impl World {
                 self.asked.insert(ticket, (plan.name.clone(), now()));
                 self.processes.spawn_probe(ticket, plan, command);
             }
+        }
+    }
+
+    fn answered(&mut self, service: &Service, nth: usize, answer: &Answer, took: Duration) {
+        let (name, probe) = (&service.plan.name, &service.plan.probes[nth]);
+        self.metrics.probed(name, probe.role, answer, took);
+        if matches!(answer, Answer::Pass) {
+            let (kind, target) = (probe.kind.name(), probe.kind.target());
+            let text = format!("{} {kind} {target} passed in {}", probe.role, Short(took));
+            self.journal.say_of(Level::Debug, name, &text);
         }
     }
 

@@ -186,7 +186,10 @@ impl Watch {
                 None => Err("what nobody asked is abandoned".to_owned()),
             },
             Effect::Note { name, note } => self.said(now, name, note),
-            Effect::Save | Effect::Stalled { .. } | Effect::Exit { .. } => Ok(()),
+            Effect::Answered { .. }
+            | Effect::Save
+            | Effect::Stalled { .. }
+            | Effect::Exit { .. } => Ok(()),
         }
     }
 

@@ -353,7 +353,7 @@ impl Sim {
             }
             Effect::Probe { name, probe, ticket } => self.asked(name, probe, ticket),
             Effect::Look { name, ticket } => self.look(name, ticket),
-            Effect::Abandon { .. } | Effect::Save => {}
+            Effect::Abandon { .. } | Effect::Answered { .. } | Effect::Save => {}
             Effect::Note { name, note } => self.write(&format!("{name} {note}")),
             Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
             Effect::Exit { code } => {
