@@ -33,7 +33,8 @@ const SLOW: &str =
 #[test]
 fn readyz_says_what_is_not_ready_until_all_is() {
     let services = shell("api", "exec sleep 1000", SLOW) + &shell("worker", "exec sleep 1000", "");
-    let endpoint = start(&services);
+    let mut endpoint = start(&services);
+    endpoint.keepup.event("worker", "ready");
     assert_eq!(code(&endpoint.get("/healthz")), 200);
     let answer = endpoint.get("/readyz");
     assert_eq!(code(&answer), 503, "{answer}");
