@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
             costs.reverse();
         }
         let [cat, keepup] = costs;
-        let speed = |cost: Cost| mib as f64 / cost.0.as_secs_f64();
+        let speed = |cost: Cost| f64::from(u32::try_from(mib).unwrap()) / cost.0.as_secs_f64();
         println!(
             "round {round}: cat {:.0} MiB/s, {:.0?} + {:.0?} CPU; keepup {:.0} MiB/s, {:.0?} + {:.0?} CPU",
             speed(cat),
@@ -145,9 +146,7 @@ fn write(mib: usize, chunk: usize) {
     for end in (LINE - 1..lines.len()).step_by(LINE) {
         lines[end] = b'\n';
     }
-    let mut out = File::from(std::os::fd::OwnedFd::from(
-        std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned().unwrap(),
-    ));
+    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
     let (mut left, mut at) = (mib << 20, 0);
     while left != 0 {
         let count = chunk.min(left);

@@ -10,8 +10,11 @@ use crate::{compare, folder, surroundings};
 fn checked(path: &Path) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = check::run(path, &surroundings(), &mut out, &mut err);
-    let parent = format!("{}/", path.parent().unwrap().display());
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&parent, "");
+    let parent = path.parent().unwrap().display().to_string();
+    let text = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.replace(&format!("{parent}/"), "").replace(&format!(" {parent}\n"), " FOLDER\n")
+    };
     (code, text(out), text(err))
 }
 
