@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use crate::control::Request;
-use crate::core::event::{Effect, Event, Pid, Ticket, Time};
+use crate::core::event::{Answer, Effect, Event, Miss, Pid, Ticket, Time};
 use crate::core::{Service, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
 use crate::os::signal::Signals;
 use crate::os::{Happening, Output, Processes, Stream};
-use crate::plan::{Name, ProbeKind, Signal};
+use crate::plan::{Class, Name, Probe, ProbeKind, Role, Signal};
 use crate::probe::heartbeat::Looker;
 use crate::probe::{Prober, exec};
 use crate::report::journal::Journal;
@@ -53,9 +53,18 @@ pub(super) struct World {
     requests: mpsc::Receiver<Request>,
     alarm: Alarm,
     held: Held,
-    /// Questions put to a process, and since when.
-    asked: HashMap<Ticket, (Name, Time)>,
+    /// Questions that wait for their answers.
+    asked: HashMap<Ticket, Asked>,
     events_in_row: u32,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+struct Asked {
+    name: Name,
+    role: Role,
+    timeout: Duration,
+    since: Time,
 }
 
 impl World {
@@ -103,7 +112,10 @@ impl World {
                     }
                 }
                 event = self.held.next() => return Turn::Event(event),
-                Some(event) = self.answers.recv() => return Turn::Event(event),
+                Some(event) = self.answers.recv() => {
+                    self.count(&event);
+                    return Turn::Event(event);
+                }
                 signal = self.signals.next() => return Turn::Signal(signal),
                 Some(request) = self.requests.recv() => return Turn::Request(request),
                 () = self.alarm.at(wake) => {
@@ -133,9 +145,34 @@ impl World {
             }
             Happening::Core(event) => Some(event),
             Happening::ProbeEnded { ticket, exit, output } => {
-                let (name, since) = self.asked.remove(&ticket)?;
+                let asked = self.asked.get(&ticket)?;
+                let (name, took) = (asked.name.clone(), now() - asked.since);
                 let answer = exec::judge(exit, &output);
-                Some(Event::Probed { name, ticket, answer, took: now() - since })
+                let event = Event::Probed { name, ticket, answer, took };
+                self.count(&event);
+                Some(event)
+            }
+        }
+    }
+
+    /// Counts the answer to a question that still waits for it.
+    fn count(&mut self, event: &Event) {
+        if let Event::Probed { ticket, answer, took, .. } = event
+            && let Some(asked) = self.asked.remove(ticket)
+        {
+            self.metrics.probed(&asked.name, asked.role, answer, *took);
+        }
+    }
+
+    /// Nobody waits for an answer any more. If it is overdue, the core took it for a miss.
+    fn abandon(&mut self, ticket: Ticket) {
+        self.prober.abandon(ticket);
+        if let Some(asked) = self.asked.remove(&ticket) {
+            self.processes.kill_probe(ticket);
+            let took = now() - asked.since;
+            if asked.timeout <= took {
+                let overdue = Miss { class: Class::Timeout, text: String::new() };
+                self.metrics.probed(&asked.name, asked.role, &Answer::Miss(overdue), took);
             }
         }
     }
@@ -154,12 +191,7 @@ impl World {
                     it.looker.look(&service.plan.name, ticket, &heartbeat.file);
                 }
             }),
-            Effect::Abandon { ticket } => {
-                self.prober.abandon(ticket);
-                if self.asked.remove(&ticket).is_some() {
-                    self.processes.kill_probe(ticket);
-                }
-            }
+            Effect::Abandon { ticket } => self.abandon(ticket),
             Effect::Note { name, note } => {
                 self.metrics.note(&name, &note);
                 self.journal.note(&name, &note);
@@ -188,14 +220,13 @@ impl World {
 
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
         let plan = &service.plan;
-        match &plan.probes[nth].kind {
-            ProbeKind::Http(_) | ProbeKind::Tcp(_) => {
-                self.prober.ask(&plan.name, ticket, &plan.probes[nth]);
-            }
-            ProbeKind::Exec(command) => {
-                self.asked.insert(ticket, (plan.name.clone(), now()));
-                self.processes.spawn_probe(ticket, plan, command);
-            }
+        let probe = &plan.probes[nth];
+        let Probe { role, timeout, .. } = *probe;
+        let asked = Asked { name: plan.name.clone(), role, timeout, since: now() };
+        self.asked.insert(ticket, asked);
+        match &probe.kind {
+            ProbeKind::Http(_) | ProbeKind::Tcp(_) => self.prober.ask(&plan.name, ticket, probe),
+            ProbeKind::Exec(command) => self.processes.spawn_probe(ticket, plan, command),
         }
     }
 
