@@ -309,11 +309,15 @@ fn a_client_that_says_nothing_holds_up_nobody() {
 }
 
 #[test]
-fn the_command_line_shows_the_log_and_the_events_and_answers_health_checks() {
-    let mut keepup = Keepup::start(&shell("api", "seq 1 5; exec sleep 1000", ""));
-    keepup.up("api");
+fn the_last_lines_of_a_log_are_shown() {
+    let keepup = Keepup::start(&shell("api", "seq 1 5; exec sleep 1000", ""));
     wait_until("it wrote", || keepup.folder.read("logs/api.log").ends_with("5\n"));
     assert_eq!(keepup.ask(&["logs", "api", "-n", "2"]), "4\n5\n");
+}
+
+#[test]
+fn the_command_line_shows_the_events_and_answers_health_checks() {
+    let mut keepup = sleeper("");
     let events = keepup.ask(&["events", "--json"]);
     let up = events.lines().find(|it| it.contains("\"event\":\"up\"")).unwrap();
     let up: serde_json::Value = serde_json::from_str(up).unwrap();
