@@ -129,8 +129,11 @@ fn gaps(path: &Path) -> Vec<Duration> {
     gaps.skip(SKIPPED).take(ROUNDS).collect()
 }
 
+/// Writes what a supervisor needs into a folder, and gives the arguments.
+type Arguments = fn(&Path) -> Vec<String>;
+
 /// How each of the others is told to run the program `run` in this folder.
-const OTHERS: [(&str, fn(&Path) -> Vec<String>); 4] = [
+const OTHERS: [(&str, Arguments); 4] = [
     ("s6-supervise", |folder| vec![folder.display().to_string()]),
     ("runsv", |folder| vec![folder.display().to_string()]),
     ("supervisord", |folder| {

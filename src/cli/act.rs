@@ -4,12 +4,18 @@ use super::args::ActArguments;
 use super::error::{Error, Kind};
 use super::output::{complain, say};
 use super::remote::{Remote, name};
-use crate::control::protocol::act_path;
+use crate::control::protocol::{act_path, service_path};
 use crate::control::{Act, Outcome, Wait};
 
-/// Acts on one service after the other, and goes on after one that failed.
+/// Acts on one service after the other, and goes on after one that failed; on none if there is one
+/// that keepup does not know.
 pub(super) fn act(remote: &Remote, act: Act, arguments: &ActArguments) -> Result<(), Error> {
     let wait = if arguments.no_wait { Wait::Nothing } else { Wait::Outcome };
+    if arguments.names.len() > 1 {
+        for service in &arguments.names {
+            remote.get(&service_path(name(service)?))?;
+        }
+    }
     let mut last: Option<Error> = None;
     for name in &arguments.names {
         match act_on(remote, act, name, wait) {

@@ -119,7 +119,8 @@ fn restart_returns_when_another_run_is_up_and_does_not_count() {
 fn start_waits_for_readiness_and_fails_if_the_service_does() {
     let readiness = "autostart = false\n[service.api.liveness]\n\
         exec = [\"test\", \"-e\", \"ready\"]\ninterval = \"50ms\"\n";
-    let fails = "autostart = false\n[service.bad.restart]\npolicy = \"never\"\n";
+    let fails = "autostart = false\n[service.bad.liveness]\nexec = [\"false\"]\n\
+        [service.bad.restart]\npolicy = \"never\"\n";
     let services = shell("api", "sleep 0.2; touch ready; exec sleep 1000", readiness)
         + &shell("bad", "exit 1", fails);
     let keepup = Keepup::start(&services);
@@ -129,6 +130,8 @@ fn start_waits_for_readiness_and_fails_if_the_service_does() {
     assert_eq!(keepup.service("api")["ready"], true);
     let output = keepup.client(&["start", "bad"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("exit code 1"), "{said}");
 }
 
 #[test]
@@ -306,11 +309,15 @@ fn a_client_that_says_nothing_holds_up_nobody() {
 }
 
 #[test]
-fn the_command_line_shows_the_log_and_the_events_and_answers_health_checks() {
-    let mut keepup = Keepup::start(&shell("api", "seq 1 5; exec sleep 1000", ""));
-    keepup.up("api");
+fn the_last_lines_of_a_log_are_shown() {
+    let keepup = Keepup::start(&shell("api", "seq 1 5; exec sleep 1000", ""));
     wait_until("it wrote", || keepup.folder.read("logs/api.log").ends_with("5\n"));
     assert_eq!(keepup.ask(&["logs", "api", "-n", "2"]), "4\n5\n");
+}
+
+#[test]
+fn the_command_line_shows_the_events_and_answers_health_checks() {
+    let mut keepup = sleeper("");
     let events = keepup.ask(&["events", "--json"]);
     let up = events.lines().find(|it| it.contains("\"event\":\"up\"")).unwrap();
     let up: serde_json::Value = serde_json::from_str(up).unwrap();

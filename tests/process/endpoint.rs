@@ -33,7 +33,8 @@ const SLOW: &str =
 #[test]
 fn readyz_says_what_is_not_ready_until_all_is() {
     let services = shell("api", "exec sleep 1000", SLOW) + &shell("worker", "exec sleep 1000", "");
-    let endpoint = start(&services);
+    let mut endpoint = start(&services);
+    endpoint.keepup.event("worker", "ready");
     assert_eq!(code(&endpoint.get("/healthz")), 200);
     let answer = endpoint.get("/readyz");
     assert_eq!(code(&answer), 503, "{answer}");
@@ -89,12 +90,14 @@ fn status_over_http_is_the_status_of_the_command_line() {
 fn metrics_have_the_promised_names_and_parse() {
     let keys = "[service.api.liveness]\nexec = [\"true\"]\ninterval = \"20ms\"\n\
         [service.api.readiness]\nexec = [\"false\"]\ninterval = \"20ms\"\n\
+        [service.api.warning]\nexec = [\"sleep\", \"1000\"]\ninterval = \"20ms\"\ntimeout = \"30ms\"\n\
         [service.api.heartbeat]\nfile = \"beat\"\ndegraded_after = \"20s\"\nunhealthy_after = \"40s\"\n";
     let script = "while :; do echo > beat; echo line; sleep 0.05; done";
-    let mut endpoint = start(&shell("api", script, keys));
-    endpoint.keepup.event("api", "miss");
+    let endpoint = start(&shell("api", script, keys));
+    endpoint.keepup.ask(&["restart", "api"]);
     wait_until("its probes were counted", || {
-        endpoint.get("/metrics").contains("keepup_probe_misses_total{")
+        let answer = endpoint.get("/metrics");
+        ["role=\"readiness\"", "class=\"timeout\""].iter().all(|it| answer.contains(it))
     });
     let answer = endpoint.get("/metrics");
     assert!(answer.to_lowercase().contains("content-type: text/plain"), "{answer}");
@@ -131,7 +134,8 @@ fn metrics_have_the_promised_names_and_parse() {
         line.unwrap_or_else(|| panic!("no {start}:\n{answer}")).to_owned()
     };
     assert_eq!(line("keepup_service_up{service=\"api\"}"), "keepup_service_up{service=\"api\"} 1");
-    assert!(line("keepup_probe_misses_total{").contains("role=\"readiness\""));
+    let misses = "keepup_probe_misses_total{class=\"timeout\",role=\"warning\",service=\"api\"}";
+    assert!(!line(misses).ends_with(" 0"));
 }
 
 #[test]

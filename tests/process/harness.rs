@@ -1,6 +1,7 @@
 //! A real keepup in a folder of its own, and ways to wait for what it says. Nothing sleeps for
 //! luck: every wait is for something, with one overall limit.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -129,8 +130,8 @@ pub(crate) struct Keepup {
     /// All that it said so far, for the message of a test that fails.
     said: Vec<String>,
     events: Vec<Value>,
-    /// How many of `events` were waited for.
-    waited: usize,
+    /// How many of `events` were waited for, or passed over, of each service.
+    waited: HashMap<String, usize>,
     /// How much of the file of events was read.
     offset: u64,
 }
@@ -165,7 +166,16 @@ impl Keepup {
             }
         });
         let pid = child.id().cast_signed();
-        Keepup { child, pid, folder, lines, said: vec![], events: vec![], waited: 0, offset }
+        Keepup {
+            child,
+            pid,
+            folder,
+            lines,
+            said: vec![],
+            events: vec![],
+            waited: HashMap::new(),
+            offset,
+        }
     }
 
     /// Waits for a line on its stderr that holds all of `words`; only what was not waited for yet
@@ -197,8 +207,8 @@ impl Keepup {
         self.said.join("\n")
     }
 
-    /// Waits for the next event of this name and service; those passed over are not waited for
-    /// again.
+    /// Waits for the next event of this name and service; what is passed over of this service is
+    /// not waited for again.
     pub(crate) fn event(&mut self, service: &str, event: &str) -> Value {
         self.event_with(service, event, |_| true)
     }
@@ -214,11 +224,11 @@ impl Keepup {
         loop {
             let ended = self.child.try_wait().unwrap().is_some();
             self.read_events();
-            while self.waited < self.events.len() {
-                let it = self.events[self.waited].clone();
-                self.waited += 1;
-                if it["service"] == service && it["event"] == event && is(&it) {
-                    return it;
+            let waited = self.waited.entry(service.to_owned()).or_default();
+            while let Some(it) = self.events.get(*waited) {
+                *waited += 1;
+                if it["service"] == service && it["event"] == event && is(it) {
+                    return it.clone();
                 }
             }
             if ended || Instant::now() > end {

@@ -10,7 +10,15 @@ use crate::world::{free_port, get, is_root, wait_until};
 fn init(folder: &Folder, command: &[&str]) -> Command {
     let mut keepup = folder.keepup();
     keepup.args(["run", "--restart", "never", "--"]).args(command);
+    folders(folder, &mut keepup);
     keepup
+}
+
+/// Whatever it writes, it writes into the test's folder.
+fn folders(folder: &Folder, keepup: &mut Command) {
+    keepup.env("STATE_DIRECTORY", folder.path("state"));
+    keepup.env("RUNTIME_DIRECTORY", folder.path("run"));
+    keepup.env("LOGS_DIRECTORY", folder.path("logs"));
 }
 
 /// One service under a policy, with folders of its own.
@@ -18,9 +26,7 @@ fn service(arguments: &[&str]) -> Keepup {
     let folder = Folder::new();
     let mut keepup = folder.keepup();
     keepup.arg("run").args(arguments);
-    keepup.env("STATE_DIRECTORY", folder.path("state"));
-    keepup.env("RUNTIME_DIRECTORY", folder.path("run"));
-    keepup.env("LOGS_DIRECTORY", folder.path("logs"));
+    folders(&folder, &mut keepup);
     Keepup::launch(folder, keepup)
 }
 

@@ -59,7 +59,7 @@ fn a_program_that_may_not_be_run_says_so() {
     set_mode(&program, 0o644);
     let service = format!("[service.api]\ncommand = [\"./program\"]\n{BACKOFF}");
     let text = failure_in(Keepup::start_in(folder, "", &service));
-    assert!(text.to_lowercase().contains("permission"), "{text}");
+    assert!(text.contains("not executable"), "{text}");
 }
 
 #[test]
