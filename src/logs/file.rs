@@ -76,6 +76,12 @@ impl LogFile {
         self.open.as_ref().is_none_or(|it| it.line_start)
     }
 
+    /// How far the end of the file is behind a multiple of `unit`.
+    pub(super) fn size_modulo(&self, unit: usize) -> usize {
+        let size = self.open.as_ref().map_or(0, |it| it.size);
+        usize::try_from(size % unit as u64).unwrap_or(0)
+    }
+
     /// Why the file grows beyond its size, if it does.
     pub(super) fn rotation_problem(&self) -> Option<&str> {
         self.stuck.as_ref().map(|it| it.1.as_str())

@@ -80,7 +80,7 @@ impl Stream {
         // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
         let service_end = reopen_both_ways(write_end.as_fd())?;
         fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let intake = Intake::new(plan.buffer, voice);
+        let intake = Intake::new(plan.buffer, voice, capacity(&read_end));
         let file = LogFile::new(plan.file.clone(), plan.max_size, plan.keep);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
@@ -130,8 +130,7 @@ impl Stream {
             drop(intake);
             return done();
         }
-        let left = fcntl(&self.read_end, FcntlArg::F_GETPIPE_SZ).ok();
-        intake.drain(left.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN), done);
+        intake.drain(capacity(&self.read_end), done);
         drop(intake);
         self.mark();
     }
@@ -190,7 +189,9 @@ impl Stream {
         while taken < TURN {
             self.flush(lane, &mut sink);
             lane.progress();
-            let got = lock(&self.intake).read(&self.read_end, buffer, sink.retry_at.is_some());
+            // Large and aligned writes cost the kernel least: it then keeps the file in large folios.
+            let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
+            let got = lock(&self.intake).read(&self.read_end, aligned, sink.retry_at.is_some());
             taken += self.count(&got);
             match got.read {
                 Read::Straight { from, to } => self.put(&mut sink, &buffer[from..to]),
@@ -348,6 +349,12 @@ impl Stream {
         drop(intake);
         self.troubles.lost(lines + u64::from(open_line));
     }
+}
+
+/// What the pipe can hold.
+fn capacity(pipe: &OwnedFd) -> usize {
+    let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
+    size.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN)
 }
 
 fn call(drained: Vec<Done>) {
