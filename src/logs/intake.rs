@@ -59,6 +59,8 @@ pub(super) struct Got {
     pub(super) read: Read,
     /// Bytes taken out of the pipe.
     pub(super) bytes: usize,
+    /// The pipe was empty after this, and nobody waits for that.
+    pub(super) emptied: bool,
     /// Lines lost because there was no room to keep them.
     pub(super) lost: u64,
     /// To be called once what was read is written.
@@ -96,7 +98,7 @@ impl Intake {
 
     /// Reads once. `keep`: the file cannot be written now, so what is read goes into the backlog.
     pub(super) fn read(&mut self, pipe: &OwnedFd, buffer: &mut [u8], keep: bool) -> Got {
-        let nothing = |read| Got { read, bytes: 0, lost: 0, drained: Vec::new() };
+        let nothing = |read| Got { read, bytes: 0, emptied: false, lost: 0, drained: Vec::new() };
         if !keep && !self.backlog.is_clear() {
             return nothing(Read::Behind);
         }
@@ -125,7 +127,9 @@ impl Intake {
             Some(woven) => Read::Woven(woven),
             None => Read::Straight { from, to: bytes },
         };
-        Got { read, bytes, lost, drained }
+        let awaited = !self.drains.is_empty() || !self.own.is_empty();
+        let emptied = bytes < buffer.len() && !awaited;
+        Got { read, bytes, emptied, lost, drained }
     }
 
     /// Makes the pipe larger, once, if that is allowed.

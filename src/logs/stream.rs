@@ -204,6 +204,9 @@ impl Stream {
                 }
             }
             call(got.drained);
+            if got.emptied {
+                break;
+            }
         }
         if sink.retry_at.is_some() { After::Again } else { After::Rest }
     }
@@ -251,8 +254,7 @@ impl Stream {
             for start in (0..held.len()).step_by(BUFFER) {
                 let piece = &held[start..held.len().min(start + BUFFER)];
                 if let Err(stopped) = sink.file.write(piece) {
-                    self.refused(&held[start + stopped.written..]);
-                    return self.failed(sink, &stopped.why);
+                    return self.refused(sink, &held[start + stopped.written..], &stopped.why);
                 }
                 lane.progress();
             }
@@ -266,10 +268,7 @@ impl Stream {
     fn put(&self, sink: &mut Sink, bytes: &[u8]) {
         match sink.file.write(bytes) {
             Ok(()) => lock(&self.intake).backlog.written(),
-            Err(stopped) => {
-                self.refused(&bytes[stopped.written..]);
-                self.failed(sink, &stopped.why);
-            }
+            Err(stopped) => self.refused(sink, &bytes[stopped.written..], &stopped.why),
         }
         self.troubles.rotation(sink.file.rotation_problem());
     }
@@ -297,7 +296,9 @@ impl Stream {
         if again { After::Again } else { After::Rest }
     }
 
-    fn refused(&self, rest: &[u8]) {
+    /// A write failed before this rest.
+    fn refused(&self, sink: &mut Sink, rest: &[u8], why: &str) {
+        self.failed(sink, why);
         let lost = lock(&self.intake).backlog.refused(rest);
         self.troubles.lost(lost);
     }
