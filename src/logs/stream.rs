@@ -147,11 +147,18 @@ impl Stream {
         self.mark();
     }
 
-    /// Other limits for the same file.
-    pub(super) fn adjust(self: &Arc<Stream>, plan: &plan::Logs, voice: Option<Voice>) {
+    /// Other limits for the same file; `voice` is asked for when the console is new.
+    pub(super) fn adjust(
+        self: &Arc<Stream>,
+        plan: &plan::Logs,
+        voice: impl FnOnce() -> Option<Voice>,
+    ) {
         let mut intake = lock(&self.intake);
         intake.backlog.set_limit(plan.buffer);
-        intake.voice = voice;
+        if plan.console != intake.voice.is_some() {
+            intake.end_line();
+            intake.voice = voice();
+        }
         intake.wish.bounds = Some((plan.max_size, plan.keep));
         drop(intake);
         self.mark();
