@@ -30,6 +30,7 @@ fn main() {
         _ => {
             let folder = args.get(2).map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
             compare(number(0, 1024), number(1, 5), Path::new(folder), number(3, 65536));
+            drains(Path::new(folder));
         }
     }
 }
@@ -131,6 +132,30 @@ fn keepup(folder: &Path, mib: usize, chunk: usize) -> Cost {
     assert_eq!((stats.bytes, stats.lines_lost), ((mib as u64) << 20, 0));
     logs.finish(Duration::from_secs(5));
     (wall, cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN))
+}
+
+/// How long it takes until a last line is in the file, as at a death.
+fn drains(folder: &Path) {
+    let folder = folder.join(format!("bench-{}", std::process::id()));
+    let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
+    let name = Name::from("api");
+    let (file, max_size) = (folder.join("api.log"), 50_000_000);
+    let plan = plan::Logs { file, max_size, keep: 10, console: false, buffer: 1 << 20 };
+    logs.add(&name, &plan, None).unwrap();
+    let mut out = File::from(logs.writer(&name).unwrap());
+    let mut times: Vec<Duration> = Vec::new();
+    for _ in 0..5000 {
+        out.write_all(b"last words\n").unwrap();
+        let start = Instant::now();
+        let (send, done) = channel();
+        logs.drain(&name, Box::new(move || send.send(()).unwrap()));
+        done.recv().unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("drain: median {:.0?}, 99 of 100 below {:.0?}", times[2500], times[4950]);
+    logs.finish(Duration::from_secs(5));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn writer(mib: usize, chunk: usize, out: Stdio) -> Child {

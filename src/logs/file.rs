@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::FlockArg;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::rotate;
@@ -74,6 +75,12 @@ impl LogFile {
     /// What ends in the file now would end at a line's end. True of a file that is not open.
     pub(super) fn at_line_start(&self) -> bool {
         self.open.as_ref().is_none_or(|it| it.line_start)
+    }
+
+    /// How far the end of the file is behind a multiple of `unit`.
+    pub(super) fn size_modulo(&self, unit: usize) -> usize {
+        let size = self.open.as_ref().map_or(0, |it| it.size);
+        usize::try_from(size % unit as u64).unwrap_or(0)
     }
 
     /// Why the file grows beyond its size, if it does.
@@ -259,6 +266,13 @@ impl Open {
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A process that is being spawned may have the descriptor for a moment longer.
+        let _ = flock(&self.file, FlockArg::Unlock);
+    }
+}
+
 fn id(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
@@ -273,13 +287,16 @@ fn resemble(file: &File, model: &Metadata) {
 }
 
 fn lock(file: &File) -> io::Result<()> {
-    #[expect(deprecated, reason = "its successor panics in drop when unlocking fails")]
-    let locked = nix::fcntl::flock(file.as_raw_fd(), nix::fcntl::FlockArg::LockExclusiveNonblock);
-    match locked {
+    match flock(file, FlockArg::LockExclusiveNonblock) {
         Err(Errno::EWOULDBLOCK) => Err(io::Error::other("another keepup writes it")),
         // A file system without locks; then nobody can be kept out.
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+#[expect(deprecated, reason = "its successor panics in drop when unlocking fails")]
+fn flock(file: &File, how: FlockArg) -> nix::Result<()> {
+    nix::fcntl::flock(file.as_raw_fd(), how)
 }
 
 /// The file itself is well, it is only that there is no room.

@@ -5,15 +5,26 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use memchr::memrchr;
+use nix::fcntl::{FcntlArg, fcntl};
 
 use super::backlog::{Backlog, LINE_MAX};
 use super::console::Voice;
 
 /// How long a line of ours waits for the service to end its own.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A pipe that was found full is made so large: its writer then waits less often, and writes to
+/// the file can be large. Any user may have this much.
+///
+/// Source: pipe(7), `/proc/sys/fs/pipe-max-size`.
+const PIPE_MAX: usize = 1 << 20;
+/// So many pipes may grow: they hold memory of the kernel that nobody else gets.
+const GROWN_MAX: usize = 32;
+static GROWN: AtomicUsize = AtomicUsize::new(0);
 
 /// Called once when what a drain waits for is done.
 pub(super) type Done = Box<dyn FnOnce() + Send>;
@@ -22,6 +33,8 @@ pub(super) struct Intake {
     pub(super) backlog: Backlog,
     pub(super) voice: Option<Voice>,
     pub(super) wish: Wish,
+    /// What the pipe can hold, as long as it may grow.
+    capacity: Option<usize>,
     /// Lines of keepup's own that wait for a line's end, and since when.
     own: Vec<u8>,
     own_since: Instant,
@@ -46,6 +59,8 @@ pub(super) struct Got {
     pub(super) read: Read,
     /// Bytes taken out of the pipe.
     pub(super) bytes: usize,
+    /// The pipe was empty after this, and nobody waits for that.
+    pub(super) emptied: bool,
     /// Lines lost because there was no room to keep them.
     pub(super) lost: u64,
     /// To be called once what was read is written.
@@ -69,8 +84,9 @@ pub(super) enum Read {
 }
 
 impl Intake {
-    pub(super) fn new(limit: u64, voice: Option<Voice>) -> Intake {
+    pub(super) fn new(limit: u64, voice: Option<Voice>, capacity: usize) -> Intake {
         Intake {
+            capacity: Some(capacity),
             backlog: Backlog::new(limit),
             voice,
             wish: Wish::default(),
@@ -82,7 +98,7 @@ impl Intake {
 
     /// Reads once. `keep`: the file cannot be written now, so what is read goes into the backlog.
     pub(super) fn read(&mut self, pipe: &OwnedFd, buffer: &mut [u8], keep: bool) -> Got {
-        let nothing = |read| Got { read, bytes: 0, lost: 0, drained: Vec::new() };
+        let nothing = |read| Got { read, bytes: 0, emptied: false, lost: 0, drained: Vec::new() };
         if !keep && !self.backlog.is_clear() {
             return nothing(Read::Behind);
         }
@@ -92,6 +108,9 @@ impl Intake {
             // Interrupted, or nothing there: what is there later wakes the lane again.
             Err(_) => return nothing(Read::Nothing),
         };
+        if self.capacity.is_some_and(|it| it <= bytes) {
+            self.grow(pipe);
+        }
         if let Some(voice) = &mut self.voice {
             voice.say(&buffer[..bytes]);
         }
@@ -108,7 +127,18 @@ impl Intake {
             Some(woven) => Read::Woven(woven),
             None => Read::Straight { from, to: bytes },
         };
-        Got { read, bytes, lost, drained }
+        let awaited = !self.drains.is_empty() || !self.own.is_empty();
+        let emptied = bytes < buffer.len() && !awaited;
+        Got { read, bytes, emptied, lost, drained }
+    }
+
+    /// Makes the pipe larger, once, if that is allowed.
+    fn grow(&mut self, pipe: &OwnedFd) {
+        self.capacity = None;
+        if GROWN.fetch_add(1, Ordering::Relaxed) < GROWN_MAX {
+            let size = i32::try_from(PIPE_MAX).unwrap_or(i32::MAX);
+            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(size));
+        }
     }
 
     /// Puts lines of our own behind the last whole line, if there are any.

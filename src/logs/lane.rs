@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
@@ -25,6 +27,10 @@ use crate::core::event::Short;
 const STALL: Duration = Duration::from_secs(1);
 /// Read at once, and written at once; fits a core's cache.
 pub(super) const BUFFER: usize = 256 << 10;
+/// How long small pieces gather: no longer than a pipe of 64 KiB takes at some hundred MiB/s.
+const NAP: Duration = Duration::from_micros(200);
+/// Bytes in a turn that are not worth waking for, when more follow at once.
+const LITTLE: u64 = 16 << 10;
 /// The key of the lane's own event; streams count from 0.
 const WAKE: u64 = u64::MAX;
 
@@ -49,6 +55,8 @@ struct Pace {
     stuck: bool,
     /// The watch has read in this turn.
     helped: bool,
+    /// The timer will fire.
+    armed: bool,
     /// The thread's own id.
     thread: i32,
 }
@@ -127,27 +135,29 @@ impl Lane {
     }
 
     fn begin_turn(&self) {
-        lock(&self.pace).since = Some(Instant::now());
-        self.fire_after(STALL);
+        let mut pace = lock(&self.pace);
+        pace.since = Some(Instant::now());
+        self.arm(&mut pace, STALL);
     }
 
-    fn fire_after(&self, delay: Duration) {
-        let after = Expiration::OneShot(TimeSpec::from_duration(delay));
-        let _ = self.timer.set(after, TimerSetTimeFlags::empty());
+    /// Once armed, the timer is left to fire: cheaper than setting it for each turn.
+    fn arm(&self, pace: &mut Pace, delay: Duration) {
+        if !std::mem::replace(&mut pace.armed, true) {
+            let after = Expiration::OneShot(TimeSpec::from_duration(delay));
+            let _ = self.timer.set(after, TimerSetTimeFlags::empty());
+        }
     }
 
     /// The thread got on: its disk answered.
     pub(super) fn progress(&self) {
         let mut pace = lock(&self.pace);
         pace.since = Some(Instant::now());
-        if std::mem::take(&mut pace.stuck) {
-            self.fire_after(STALL);
-        }
+        pace.stuck = false;
+        self.arm(&mut pace, STALL);
     }
 
     /// Returns what the watch may have looked at for us: everything, or nothing.
     fn end_turn(&self) -> Vec<Arc<Stream>> {
-        let _ = self.timer.unset();
         let mut pace = lock(&self.pace);
         (pace.since, pace.stuck) = (None, false);
         let helped = std::mem::take(&mut pace.helped);
@@ -159,15 +169,16 @@ impl Lane {
     pub(super) fn is_stuck(&self) -> bool {
         let _ = self.timer.wait();
         let mut pace = lock(&self.pace);
+        pace.armed = false;
         let Some(since) = pace.since else { return false };
         let left = STALL.saturating_sub(since.elapsed());
         if !left.is_zero() {
-            self.fire_after(left);
+            self.arm(&mut pace, left);
             return false;
         }
         // A thread that could run waits for a processor, not for a disk.
         if is_runnable(pace.thread) {
-            self.fire_after(STALL);
+            self.arm(&mut pace, STALL);
             return false;
         }
         (pace.stuck, pace.helped) = (true, true);
@@ -207,6 +218,10 @@ pub(super) struct Work {
     /// Streams to look at again, and when.
     again: HashMap<u64, Arc<Stream>>,
     again_at: Option<Instant>,
+    /// The last turn came at once, and brought little.
+    brisk: bool,
+    /// Bytes that this turn brought.
+    taken: u64,
 }
 
 impl Work {
@@ -220,16 +235,21 @@ impl Work {
         let ready = lane.end_turn();
         if ours {
             let buffer = vec![0; BUFFER];
-            Work { lane, buffer, again: HashMap::new(), again_at: None }.turns(ready);
+            let again = HashMap::new();
+            Work { lane, buffer, again, again_at: None, brisk: false, taken: 0 }.turns(ready);
         }
     }
 
     fn turns(&mut self, mut ready: Vec<Arc<Stream>>) {
         while !self.lane.finishing.load(Ordering::Acquire) {
             if ready.is_empty() {
+                self.nap();
+                let start = Instant::now();
                 self.wait(&mut ready);
+                self.brisk = start.elapsed() < NAP;
             }
             self.lane.begin_turn();
+            self.taken = 0;
             for stream in std::mem::take(&mut ready) {
                 self.look(&stream);
             }
@@ -243,6 +263,15 @@ impl Work {
         lock(&self.lane.streams).clear();
         lock(&self.lane.marked).clear();
         let _ = self.lane.end_turn();
+    }
+
+    /// Lets small pieces gather that come one after the other, so that neither we nor their writers
+    /// pay for each of them; whoever calls for us wakes us.
+    fn nap(&self) {
+        if self.brisk && self.taken < LITTLE {
+            let mut calls = [PollFd::new(self.lane.wake.as_fd(), PollFlags::POLLIN)];
+            let _ = ppoll(&mut calls, Some(TimeSpec::from_duration(NAP)), None);
+        }
     }
 
     /// Waits for what is to be looked at.
@@ -270,7 +299,9 @@ impl Work {
     }
 
     fn look(&mut self, stream: &Arc<Stream>) {
+        let before = stream.bytes();
         let after = stream.pump(&self.lane, &mut self.buffer);
+        self.taken += stream.bytes() - before;
         self.lane.follow(stream, after);
         match after {
             After::Rest | After::Gone => {}

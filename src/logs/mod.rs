@@ -109,7 +109,7 @@ impl Logs {
             && service.owner == owner
         {
             if service.plan != *plan {
-                service.stream.adjust(plan, voice());
+                service.stream.adjust(plan, voice);
                 service.plan = plan.clone();
             }
             return Ok(());

@@ -80,7 +80,7 @@ impl Stream {
         // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
         let service_end = reopen_both_ways(write_end.as_fd())?;
         fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let intake = Intake::new(plan.buffer, voice);
+        let intake = Intake::new(plan.buffer, voice, capacity(&read_end));
         let file = LogFile::new(plan.file.clone(), plan.max_size, plan.keep);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
@@ -130,8 +130,7 @@ impl Stream {
             drop(intake);
             return done();
         }
-        let left = fcntl(&self.read_end, FcntlArg::F_GETPIPE_SZ).ok();
-        intake.drain(left.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN), done);
+        intake.drain(capacity(&self.read_end), done);
         drop(intake);
         self.mark();
     }
@@ -148,11 +147,18 @@ impl Stream {
         self.mark();
     }
 
-    /// Other limits for the same file.
-    pub(super) fn adjust(self: &Arc<Stream>, plan: &plan::Logs, voice: Option<Voice>) {
+    /// Other limits for the same file; `voice` is asked for when the console is new.
+    pub(super) fn adjust(
+        self: &Arc<Stream>,
+        plan: &plan::Logs,
+        voice: impl FnOnce() -> Option<Voice>,
+    ) {
         let mut intake = lock(&self.intake);
         intake.backlog.set_limit(plan.buffer);
-        intake.voice = voice;
+        if plan.console != intake.voice.is_some() {
+            intake.end_line();
+            intake.voice = voice();
+        }
         intake.wish.bounds = Some((plan.max_size, plan.keep));
         drop(intake);
         self.mark();
@@ -190,7 +196,9 @@ impl Stream {
         while taken < TURN {
             self.flush(lane, &mut sink);
             lane.progress();
-            let got = lock(&self.intake).read(&self.read_end, buffer, sink.retry_at.is_some());
+            // Large and aligned writes cost the kernel least: it then keeps the file in large folios.
+            let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
+            let got = lock(&self.intake).read(&self.read_end, aligned, sink.retry_at.is_some());
             taken += self.count(&got);
             match got.read {
                 Read::Straight { from, to } => self.put(&mut sink, &buffer[from..to]),
@@ -203,6 +211,9 @@ impl Stream {
                 }
             }
             call(got.drained);
+            if got.emptied {
+                break;
+            }
         }
         if sink.retry_at.is_some() { After::Again } else { After::Rest }
     }
@@ -250,8 +261,7 @@ impl Stream {
             for start in (0..held.len()).step_by(BUFFER) {
                 let piece = &held[start..held.len().min(start + BUFFER)];
                 if let Err(stopped) = sink.file.write(piece) {
-                    self.refused(&held[start + stopped.written..]);
-                    return self.failed(sink, &stopped.why);
+                    return self.refused(sink, &held[start + stopped.written..], &stopped.why);
                 }
                 lane.progress();
             }
@@ -265,10 +275,7 @@ impl Stream {
     fn put(&self, sink: &mut Sink, bytes: &[u8]) {
         match sink.file.write(bytes) {
             Ok(()) => lock(&self.intake).backlog.written(),
-            Err(stopped) => {
-                self.refused(&bytes[stopped.written..]);
-                self.failed(sink, &stopped.why);
-            }
+            Err(stopped) => self.refused(sink, &bytes[stopped.written..], &stopped.why),
         }
         self.troubles.rotation(sink.file.rotation_problem());
     }
@@ -296,7 +303,9 @@ impl Stream {
         if again { After::Again } else { After::Rest }
     }
 
-    fn refused(&self, rest: &[u8]) {
+    /// A write failed before this rest.
+    fn refused(&self, sink: &mut Sink, rest: &[u8], why: &str) {
+        self.failed(sink, why);
         let lost = lock(&self.intake).backlog.refused(rest);
         self.troubles.lost(lost);
     }
@@ -348,6 +357,12 @@ impl Stream {
         drop(intake);
         self.troubles.lost(lines + u64::from(open_line));
     }
+}
+
+/// What the pipe can hold.
+fn capacity(pipe: &OwnedFd) -> usize {
+    let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
+    size.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN)
 }
 
 fn call(drained: Vec<Done>) {

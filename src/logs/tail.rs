@@ -1,7 +1,7 @@
 //! The last lines of a log: from its file, the one before it, and what is not written yet.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{Metadata, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memchr::memrchr_iter;
@@ -9,10 +9,13 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::rotate;
 
-/// Bytes looked at, at most; what lines are longer than that together is cut at the front.
+/// Bytes looked at, at most; the first of lines that are longer together is cut.
 const BYTES_MAX: usize = 1 << 20;
 /// Read at once.
 const BLOCK: usize = 32 << 10;
+
+/// Device and inode of a file.
+type Id = (u64, u64);
 
 /// Knows where the last lines of a service are.
 #[derive(Debug)]
@@ -30,9 +33,8 @@ impl Tail {
     /// Can hang as a disk can, so the loop must not call it.
     pub fn read(self) -> Vec<Vec<u8>> {
         let mut bytes = self.unwritten;
-        for number in 0..2 {
-            prepend(&rotate::numbered(&self.path, number), &mut bytes, self.lines);
-        }
+        let current = prepend(&self.path, &mut bytes, self.lines, None);
+        prepend(&rotate::numbered(&self.path, 1), &mut bytes, self.lines, current);
         let whole = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         if self.lines == 0 || bytes.is_empty() {
             return Vec::new();
@@ -42,24 +44,25 @@ impl Tail {
     }
 }
 
-/// Puts the end of this file before `bytes`, as far as it takes for so many lines.
-fn prepend(path: &Path, bytes: &mut Vec<u8>, lines: usize) {
+/// Puts the end of this file before `bytes`, as far as it takes for so many lines; says which file
+/// it was. `seen`: a file that was read already, and rotated since.
+fn prepend(path: &Path, bytes: &mut Vec<u8>, lines: usize, seen: Option<Id>) -> Option<Id> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-    let Ok(file) = options.open(path) else { return };
-    let Ok(meta) = file.metadata() else { return };
-    let mut end = if meta.is_file() { meta.len() } else { 0 };
+    let file = options.open(path).ok()?;
+    let meta = file.metadata().ok().filter(Metadata::is_file)?;
+    let id = (meta.dev(), meta.ino());
+    let mut end = if seen == Some(id) { 0 } else { meta.len() };
     let mut have = memrchr_iter(b'\n', bytes).count();
     while 0 < end && have <= lines && bytes.len() < BYTES_MAX {
         let count = usize::try_from(end).unwrap_or(BLOCK).min(BLOCK);
         let start = end - count as u64;
         let mut block = vec![0; count];
-        if file.read_exact_at(&mut block, start).is_err() {
-            return;
-        }
+        file.read_exact_at(&mut block, start).ok()?;
         have += memrchr_iter(b'\n', &block).count();
         block.extend_from_slice(bytes);
         *bytes = block;
         end = start;
     }
+    Some(id)
 }
