@@ -14,4 +14,6 @@ pub mod os;
 pub mod probe;
 pub mod report;
 
+pub mod run;
+
 pub mod cli;

@@ -5,6 +5,7 @@
 //! fields are a contract: every field is always present, and null when it is not known.
 
 mod health;
+mod look;
 mod stamp;
 
 use std::time::Duration;
@@ -180,6 +181,12 @@ pub enum Health {
 }
 
 impl Health {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Health> {
+        let all = [Health::Starting, Health::Healthy, Health::Degraded, Health::Unhealthy];
+        all.into_iter().find(|it| it.name() == name)
+    }
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {

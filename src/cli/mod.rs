@@ -5,21 +5,28 @@
 
 mod act;
 mod args;
+pub mod check;
 mod error;
 mod events;
 mod healthcheck;
+pub mod init;
 mod output;
 mod remote;
+mod run;
 mod status;
 mod table;
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 pub use self::args::{ActArguments, Arguments, Command, RunArguments};
 pub use self::error::{Error, Kind};
+use crate::config::Surroundings;
 use crate::control::Act;
+use crate::control::protocol::Follow;
 
 /// What `keepup` does, from its arguments to its exit code.
 pub fn main() -> ExitCode {
@@ -47,15 +54,18 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
     let done = |()| ExitCode::SUCCESS;
     match command.unwrap_or_else(|| Command::Run(RunArguments::default())) {
         Command::Run(run) => {
-            available(&run)?;
-            if config.is_some() && !run.command.is_empty() {
-                return Err(Error::new(Kind::Usage, "cannot take both `-c` and a command")
-                    .hint("a command after `--` is run without a file"));
-            }
-            Err(unconnected("run"))
+            run::run(config.as_deref(), run).map(ExitCode::from)
         }
-        Command::Check { file: _ } => Err(unconnected("check")),
-        Command::Init => Err(unconnected("init")),
+        Command::Check { file } => {
+            let path = file.or(config).unwrap_or_else(|| remote::found().to_owned());
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            let code = check::run(&path, &Surroundings::of_process(), &mut out, &mut err);
+            Ok(ExitCode::from(code))
+        }
+        Command::Init => {
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            Ok(ExitCode::from(init::run(Path::new("."), &mut out, &mut err)))
+        }
         Command::Status { name, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
             status::status(&remote()?, name.as_deref(), form).map(done)
@@ -65,31 +75,13 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Restart(it) => act::act(&remote()?, Act::Restart, &it).map(done),
         Command::Events { follow, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
-            let follow = if follow {
-                crate::control::protocol::Follow::Yes
-            } else {
-                crate::control::protocol::Follow::No
-            };
+            let follow = if follow { Follow::Yes } else { Follow::No };
             events::events(&remote()?, follow, form).map(done)
         }
         Command::Healthcheck { name } => {
             healthcheck::healthcheck(&remote()?, name.as_deref()).map(done)
         }
     }
-}
-
-/// Refuses what `run` does not know yet, rather than ignoring it.
-fn available(run: &RunArguments) -> Result<(), Error> {
-    let missing = match run {
-        RunArguments { listen: Some(_), .. } => "--listen",
-        RunArguments { rewrite, .. } if !rewrite.is_empty() => "--rewrite",
-        RunArguments { .. } => return Ok(()),
-    };
-    Err(Error::new(Kind::Usage, format!("cannot use `{missing}`: it is not available yet")))
-}
-
-fn unconnected(command: &str) -> Error {
-    Error::new(Kind::System, format!("cannot {command}: it is not built in yet"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, Kind};
+use crate::config::{Surroundings, runtime_dir};
 use crate::control::client::{self, ClientError, Patience, Reply};
 use crate::control::protocol::{Failure, socket_path};
 
@@ -26,11 +27,12 @@ impl Remote {
     /// The one that is meant: by `--socket`, by a file that is named, by `$KEEPUP_SOCKET`, or by the
     /// file that is found.
     pub(super) fn find(config: Option<&Path>, socket: Option<&Path>) -> Result<Remote, Error> {
+        let of_file = |path: &Path| socket_path(&runtime_dir(path, &Surroundings::of_process()));
         let told = || env::var_os("KEEPUP_SOCKET").filter(|it| !it.is_empty()).map(PathBuf::from);
         let socket = match (socket, config) {
             (Some(socket), _) => socket.to_owned(),
-            (None, Some(config)) => socket_path(&runtime_dir(config)),
-            (None, None) => told().unwrap_or_else(|| socket_path(&runtime_dir(found()))),
+            (None, Some(config)) => of_file(config),
+            (None, None) => told().unwrap_or_else(|| of_file(found())),
         };
         Remote::at(socket)
     }
@@ -120,19 +122,7 @@ pub(super) fn name(name: &str) -> Result<&str, Error> {
 }
 
 /// The file that is meant when none is named.
-fn found() -> &'static Path {
+pub(super) fn found() -> &'static Path {
     let here = Path::new("supervisor.toml");
     if here.exists() { here } else { Path::new("/etc/keepup/supervisor.toml") }
-}
-
-/// Where the socket of the keepup of this file is.
-fn runtime_dir(_config: &Path) -> PathBuf {
-    let folder = |name| env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
-    if let Some(dir) = folder("RUNTIME_DIRECTORY") {
-        return dir;
-    }
-    match folder("XDG_RUNTIME_DIR") {
-        Some(dir) if !nix::unistd::geteuid().is_root() => dir.join("keepup"),
-        Some(_) | None => PathBuf::from("/run/keepup"),
-    }
 }

@@ -1,1 +1,135 @@
-//! probe
+//! One question, one bounded answer: the core says when to ask and judges lateness, this asks.
+//!
+//! A question must never outlive its abandonment, wait without an end, or end without a reason.
+
+pub mod exec;
+pub mod heartbeat;
+pub mod http;
+pub mod tcp;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::core::event::{Answer, Event, Miss, Ticket};
+use crate::net::client::{Failure, Limits};
+use crate::plan::{Class, Name, Probe, ProbeKind};
+
+/// Bytes of a body that are read; more says nothing about a service's health.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Asks the questions that need no process of their own: `http` and `tcp`.
+#[derive(Debug)]
+pub struct Prober {
+    answers: mpsc::Sender<Event>,
+    pending: Pending,
+}
+
+/// The questions whose answer has not been handed over.
+#[derive(Clone, Debug, Default)]
+struct Pending(Arc<Mutex<HashMap<Ticket, AbortHandle>>>);
+
+impl Prober {
+    /// A prober that sends [`Event::Probed`] to `answers`, and waits where there is no room.
+    pub fn new(answers: mpsc::Sender<Event>) -> Prober {
+        Prober { answers, pending: Pending::default() }
+    }
+
+    /// Asks; to be called within a tokio runtime. One answer follows, unless it is abandoned.
+    ///
+    /// `exec` probes need a process, which `os` spawns and [`exec::judge`] judges: here they miss.
+    pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe) {
+        let question = Question {
+            name: name.clone(),
+            ticket,
+            kind: probe.kind.clone(),
+            // The core says what is late; this is a backstop of twice the timeout.
+            limits: Limits { timeout: probe.timeout, slack: probe.timeout, body: BODY_MAX },
+            answers: self.answers.clone(),
+        };
+        let entry = Entry { ticket, pending: self.pending.clone() };
+        // The task takes itself off the list, so it must stand there before it runs.
+        let mut pending = self.pending.list();
+        let task = tokio::spawn(async move {
+            let _entry = entry;
+            question.put().await;
+        });
+        pending.insert(ticket, task.abort_handle());
+    }
+
+    /// Nobody waits for this answer any more: the connection is closed and nothing is left.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        let task = self.pending.list().remove(&ticket);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// How many questions have not been answered.
+    pub fn pending(&self) -> usize {
+        self.pending.list().len()
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut *self.pending.list());
+        for task in tasks.into_values() {
+            task.abort();
+        }
+    }
+}
+
+impl Pending {
+    fn list(&self) -> MutexGuard<'_, HashMap<Ticket, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A question's place on the list, left when the question ends, in whatever way.
+struct Entry {
+    ticket: Ticket,
+    pending: Pending,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.pending.list().remove(&self.ticket);
+    }
+}
+
+struct Question {
+    name: Name,
+    ticket: Ticket,
+    kind: ProbeKind,
+    limits: Limits,
+    answers: mpsc::Sender<Event>,
+}
+
+impl Question {
+    async fn put(self) {
+        let asked = Instant::now();
+        let answer = match &self.kind {
+            ProbeKind::Http(http) => http::ask(http, self.limits).await,
+            ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
+            ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
+        };
+        let took = asked.elapsed();
+        let event = Event::Probed { name: self.name, ticket: self.ticket, answer, took };
+        // If nobody listens any more, keepup is ending.
+        let _ = self.answers.send(event).await;
+    }
+}
+
+fn miss(class: Class, text: impl Into<String>) -> Answer {
+    Answer::Miss(Miss { class, text: text.into() })
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Answer {
+        miss(failure.class, failure.text)
+    }
+}

@@ -86,6 +86,12 @@ impl Journal {
         tell(level, "keepup", text);
     }
 
+    /// Something about a service that is no event, for the log alone.
+    #[expect(clippy::unused_self, reason = "who may log holds the journal")]
+    pub fn say_of(&self, level: Level, service: &Name, text: &str) {
+        tell(level, service, text);
+    }
+
     /// The last events, oldest first, as lines of JSON.
     pub fn tail(&self, lines: usize) -> Vec<Arc<str>> {
         let memory = self.memory();

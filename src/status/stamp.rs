@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -16,6 +17,12 @@ impl Stamp {
     /// This moment.
     pub fn now() -> Stamp {
         Stamp(Timestamp::now())
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Stamp {
+        Stamp(self.0.saturating_sub(ago).unwrap_or(self.0))
     }
 
     /// The time of day, in UTC, to the millisecond.

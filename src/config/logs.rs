@@ -1,0 +1,54 @@
+//! `[service.NAME.logs]`: where a service's output goes.
+
+use std::path::PathBuf;
+
+use super::section::Section;
+use super::service::Outside;
+use super::source::joined;
+use super::unavailable::{self, Table};
+use super::value::Value;
+use super::wrong::Wrong;
+use crate::plan::Logs;
+
+pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> Option<Logs> {
+    let usual = outside.log_dir.join(format!("{name}.log"));
+    let file = section.or("file", usual, |it| file(it, outside));
+    let max_size = section.or("max_size", 50_000_000, Value::size);
+    let keep = section.or("keep", 10, |it| it.count(0..=10_000));
+    let console = section.or("console", outside.console, Value::truth);
+    let buffer = section.or("buffer", 1 << 20, buffer);
+    unavailable::refuse(Table::Logs, section);
+    section.refuse_unknown();
+    Some(Logs { file: file?, max_size: max_size?, keep: keep?, console: console?, buffer: buffer? })
+}
+
+fn file(value: Value<'_>, outside: Outside<'_>) -> Option<PathBuf> {
+    let text = value.full_text()?;
+    let path = joined(outside.log_dir, &text);
+    if text.ends_with('/') || path.file_name().is_none() {
+        value.refuse(Wrong::new(format!("must name a file, found `{text}`")));
+        return None;
+    }
+    // Rotation renames the file, and nobody wants /dev/null renamed.
+    if path.starts_with("/dev") || path.starts_with("/proc") {
+        value.refuse(Wrong::hinted(
+            format!("must be a file that can be renamed, found `{text}`"),
+            "for keepup's own stdout, write console = true",
+        ));
+        return None;
+    }
+    if path == joined(outside.log_dir, "keepup.log") {
+        value.refuse(Wrong::new("cannot be `keepup.log`, which is keepup's own log"));
+        return None;
+    }
+    Some(path)
+}
+
+fn buffer(value: Value<'_>) -> Option<u64> {
+    let size = value.size()?;
+    if size > 1 << 30 {
+        value.refuse(Wrong::new("must be at most 1GiB: it is memory"));
+        return None;
+    }
+    Some(size)
+}

@@ -1,0 +1,202 @@
+//! `[service.NAME.liveness]` and its like: what is asked, how often, and what follows.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::address::{self, Scheme};
+use super::section::{Layer, Section};
+use super::unavailable::{self, Table};
+use super::value::{Value, Zero};
+use super::wrong::Wrong;
+use super::{command, duration, http};
+use crate::plan::{Class, Probe, ProbeKind, Role};
+
+/// The keys that say what is asked; one of them per probe.
+const KINDS: [&str; 6] = ["http", "tcp", "exec", "grpc", "file", "listening"];
+
+/// Keys of some kinds only.
+const KEYS_OF_KINDS: [(&str, &[&str]); 11] = [
+    ("method", &["http"]),
+    ("headers", &["http"]),
+    ("body", &["http"]),
+    ("status", &["http"]),
+    ("contains", &["http"]),
+    ("json", &["http", "file"]),
+    ("json_max", &["file"]),
+    ("json_age", &["file"]),
+    ("max_age", &["file"]),
+    ("insecure", &["http", "grpc"]),
+    ("ca_file", &["http", "grpc"]),
+];
+
+const COUNT_MAX: u32 = 1_000_000;
+
+/// The probes of a role: one table, or several.
+pub(super) fn read(role: Role, value: Value<'_>) -> Option<Vec<Probe>> {
+    match value.item {
+        DeValue::Array(_) => value.list_of(|it| one(role, it.table()?)),
+        DeValue::Table(_) => Some(vec![one(role, value.table()?)?]),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {
+            value.must_be("a table", Some(format!("write [service.NAME.{role}]")));
+            None
+        }
+    }
+}
+
+fn one(role: Role, layer: Layer<'_>) -> Option<Probe> {
+    let section = Section::of(layer);
+    let kind = kind(&section);
+    let interval = section.or("interval", Duration::from_secs(10), Value::duration);
+    let retry_interval = section.maybe("retry_interval", Value::duration);
+    let timeout = section.or("timeout", Duration::from_secs(5), Value::duration);
+    let failures = section.or("failures", 3, |it| it.count(1..=COUNT_MAX));
+    let successes = section.or("successes", 1, |it| it.count(1..=COUNT_MAX));
+    let initial_delay =
+        section.or("initial_delay", Duration::ZERO, |it| it.duration_from(Zero::Allowed));
+    let slow = section.maybe("slow", Value::duration);
+    let definite =
+        section.or("definite", Vec::new(), |it| it.list_of(|class| class.word(&Class::ALL)));
+    unavailable::refuse(Table::Probe, &section);
+    section.refuse_unknown();
+    if let (Some(timeout), Some(Some(slow)), Some(value)) = (timeout, slow, section.get("slow"))
+        && slow >= timeout
+    {
+        let (slow, timeout) = (duration::print(slow), duration::print(timeout));
+        value.refuse(Wrong::hinted(
+            format!("must be below `timeout`, found {slow} and {timeout}"),
+            "an answer is slow if it comes, but late; after `timeout` it is a miss",
+        ));
+    }
+    Some(Probe {
+        role,
+        kind: kind?,
+        interval: interval?,
+        retry_interval: retry_interval?.unwrap_or_else(|| third(interval.unwrap_or_default())),
+        timeout: timeout?,
+        failures: failures?,
+        successes: successes?,
+        initial_delay: initial_delay?,
+        slow: slow?,
+        definite: definite?,
+    })
+}
+
+/// A third, in whole milliseconds where that is exact enough.
+fn third(interval: Duration) -> Duration {
+    let third = interval / 3;
+    match third.as_millis() {
+        0..100 => third.max(Duration::from_micros(1)),
+        millis => Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)),
+    }
+}
+
+fn kind(section: &Section<'_>) -> Option<ProbeKind> {
+    let http = http::read(section);
+    let tcp = section.maybe("tcp", address::host_port);
+    let exec = section.maybe("exec", command::argv);
+    let written: Vec<Value<'_>> = KINDS.iter().filter_map(|kind| section.get(kind)).collect();
+    let [value] = written.as_slice() else {
+        refuse_kinds(section, written);
+        return None;
+    };
+    refuse_keys_of_others(section, value.key);
+    match value.key {
+        "http" => {
+            let http = http?;
+            if http.scheme == Scheme::Https {
+                value.at.refuse(unavailable::not_yet("`http` with an https:// URL"));
+                return None;
+            }
+            Some(ProbeKind::Http(http.probe))
+        }
+        "tcp" => Some(ProbeKind::Tcp(tcp??)),
+        "exec" => Some(ProbeKind::Exec(exec??)),
+        // Not there yet, and refused as such.
+        _ => None,
+    }
+}
+
+/// None, or more than one.
+fn refuse_kinds(section: &Section<'_>, mut written: Vec<Value<'_>>) {
+    written.sort_by_key(|it| it.at.span);
+    if let [first, second, ..] = written.as_slice() {
+        second.refuse(Wrong::hinted(
+            format!("cannot stand beside `{}`: a probe asks one question", first.key),
+            "for several probes, write each as [[service.NAME.ROLE]]",
+        ));
+        return;
+    }
+    let later: Vec<&str> = unavailable::keys(Table::Probe).collect();
+    let known: Vec<&str> = KINDS.into_iter().filter(|kind| !later.contains(kind)).collect();
+    section.at.refuse(Wrong::hinted(
+        "the probe does not say what to ask",
+        format!("add one of `{}`, as in http = \"http://127.0.0.1:8000/\"", known.join("`, `")),
+    ));
+}
+
+fn refuse_keys_of_others(section: &Section<'_>, kind: &str) {
+    for (key, kinds) in KEYS_OF_KINDS {
+        if !kinds.contains(&kind)
+            && let Some(value) = section.get(key)
+        {
+            let kinds = kinds.join("` and `");
+            value.refuse(Wrong::new(format!("is for `{kinds}` probes, and this one is `{kind}`")));
+        }
+    }
+}
+
+/// Status codes: one number, or `200-399,404`.
+pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+    let code = |number: i64| u16::try_from(number).ok();
+    if let DeValue::Integer(_) = value.item {
+        let code = value.whole(100..=599).and_then(code)?;
+        return Some(vec![code..=code]);
+    }
+    let text = value.text()?;
+    let ranges: Option<Vec<RangeInclusive<u16>>> = text.split(',').map(range).collect();
+    if ranges.is_none() {
+        value.refuse(Wrong::hinted(
+            format!("must hold codes and ranges of 100 to 599, found `{text}`"),
+            "write \"200-399\" or \"200,204,404\"",
+        ));
+    }
+    ranges
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let code = |text: &str| {
+        let text = text.trim();
+        let digits = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|code| digits && (100..=599).contains(code))
+    };
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let range = code(low)?..=code(high)?;
+    (!range.is_empty()).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_codes() {
+        assert_eq!(range("200-399"), Some(200..=399));
+        assert_eq!(range(" 404 "), Some(404..=404));
+        for wrong in ["", "-", "399-200", "99", "600", "2xx", "+200", "200-", "0200"] {
+            assert_eq!(range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_third_is_a_round_number() {
+        assert_eq!(third(Duration::from_secs(10)), Duration::from_millis(3333));
+        assert_eq!(third(Duration::from_micros(1)), Duration::from_micros(1));
+        assert_eq!(third(Duration::from_millis(100)), Duration::from_nanos(33_333_333));
+    }
+}

@@ -1,0 +1,143 @@
+//! The keys that are known, and checked, but that nothing does yet.
+//!
+//! One line each: whoever implements a key deletes its line here and reads the key in its section.
+//! A value that says what happens anyway is accepted.
+
+use std::time::Duration;
+
+use super::section::Section;
+use super::value::{Value, Zero};
+use super::wrong::Wrong;
+use super::{address, command, host};
+
+/// The table of the file that a key stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    Supervisor,
+    Service,
+    Probe,
+    Logs,
+}
+
+/// What a checked value of such a key asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// What happens anyway.
+    Nothing,
+    /// Something that is not there yet: the key itself.
+    Key,
+    /// Something that is not there yet: this value of it.
+    This(String),
+}
+
+/// Checks a value; nothing if it is wrong, and reported.
+type Check = fn(Value<'_>) -> Option<Asks>;
+
+const UNAVAILABLE: &[(Table, &str, Check)] = &[
+    (Table::Supervisor, "incidents_keep", |it| {
+        it.count(0..=1_000_000).map(|keep| nothing_if(keep == 100))
+    }),
+    (Table::Supervisor, "host", host::check),
+    (Table::Service, "listen", |it| none_of(it.list_of(address::socket))),
+    (Table::Service, "wait_for", |it| none_of(it.list_of(address::wait_for))),
+    (Table::Service, "pre_start", |it| none_of(command::optional(it))),
+    (Table::Service, "post_stop", |it| none_of(command::optional(it))),
+    (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),
+    (Table::Service, "reload_signal", |it| any(command::signal(it))),
+    (Table::Service, "rewrite", |it| none_of(command::rewrite(it))),
+    (Table::Service, "stop_scope", |it| words(it, &["group", "main"])),
+    (Table::Service, "hang_signal", |it| any(command::signal(it))),
+    (Table::Service, "evidence_timeout", |it| {
+        it.duration().map(|timeout| nothing_if(timeout == Duration::from_secs(1)))
+    }),
+    (Table::Service, "max_memory", |it| any(it.size())),
+    (Table::Service, "warn_memory", |it| any(it.size())),
+    (Table::Service, "max_cpu", |it| any(percent(it))),
+    (Table::Service, "max_cpu_for", |it| any(it.duration())),
+    (Table::Probe, "insecure", |it| it.truth().map(|insecure| nothing_if(!insecure))),
+    (Table::Probe, "ca_file", |it| any(it.path())),
+    (Table::Probe, "grpc", |it| any(address::host_port(it))),
+    (Table::Probe, "listening", |it| any(address::socket_addr(it))),
+    (Table::Probe, "file", |it| any(it.path())),
+    (Table::Probe, "json_max", |it| any(numbers(it))),
+    (Table::Probe, "json_age", |it| any(ages(it))),
+    (Table::Probe, "max_age", |it| any(it.duration())),
+    (Table::Logs, "max_age", |it| any(it.duration())),
+    (Table::Logs, "max_total", |it| any(it.size())),
+    (Table::Logs, "compress", |it| words(it, &["none", "gzip"])),
+    (Table::Logs, "format", |it| words(it, &["raw", "text", "json"])),
+    (Table::Logs, "overflow", |it| words(it, &["drop", "block"])),
+    (Table::Logs, "error_pattern", |it| any(it.full_text())),
+    (Table::Logs, "errors_per_hour", |it| any(it.count(1..=u32::MAX))),
+];
+
+/// Checks the keys of this table that nothing does yet, and refuses what they ask for.
+pub(super) fn refuse(table: Table, section: &Section<'_>) {
+    for (_, key, check) in UNAVAILABLE.iter().filter(|it| it.0 == table) {
+        if let Some(value) = section.get(key)
+            && let Some(asks) = check(value)
+        {
+            match asks {
+                Asks::Nothing => {}
+                Asks::Key => value.at.refuse(not_yet(&format!("`{key}`"))),
+                Asks::This(this) => {
+                    value.at.refuse(not_yet(&format!("`{key} = \"{this}\"`")));
+                }
+            }
+        }
+    }
+}
+
+/// The keys of this table that nothing does yet.
+pub(super) fn keys(table: Table) -> impl Iterator<Item = &'static str> {
+    UNAVAILABLE.iter().filter(move |it| it.0 == table).map(|it| it.1)
+}
+
+/// What is known but not there yet.
+pub(super) fn not_yet(what: &str) -> Wrong {
+    Wrong::new(format!("{what} is not available in this version of keepup"))
+}
+
+fn nothing_if(default: bool) -> Asks {
+    if default { Asks::Nothing } else { Asks::Key }
+}
+
+fn any<T>(value: Option<T>) -> Option<Asks> {
+    value.map(|_| Asks::Key)
+}
+
+fn none_of<T>(list: Option<Vec<T>>) -> Option<Asks> {
+    list.map(|list| nothing_if(list.is_empty()))
+}
+
+/// One of these words, of which the first is the default.
+fn words(value: Value<'_>, words: &[&'static str]) -> Option<Asks> {
+    let words: Vec<(&'static str, &'static str)> = words.iter().map(|it| (*it, *it)).collect();
+    let word = value.word(&words)?;
+    Some(if word == words[0].0 { Asks::Nothing } else { Asks::This(word.to_owned()) })
+}
+
+/// A part of one processor, or of several: `95%`, `250%`.
+fn percent(value: Value<'_>) -> Option<u32> {
+    let text = value.text()?;
+    let number = text.strip_suffix('%').and_then(|it| it.trim_end().parse::<u32>().ok());
+    let number = number.filter(|it| (1..=100_000).contains(it));
+    if number.is_none() {
+        let wrong = format!("must be a percentage of one processor, found `{text}`");
+        value.refuse(Wrong::hinted(wrong, "write \"95%\""));
+    }
+    number
+}
+
+/// Dotted paths, and a number for each.
+fn numbers(value: Value<'_>) -> Option<Vec<f64>> {
+    let layer = value.table()?;
+    let read = |it: Value<'_>| it.number(f64::MIN..=f64::MAX);
+    layer.entries().into_iter().map(read).collect()
+}
+
+/// Dotted paths, and a duration for each.
+fn ages(value: Value<'_>) -> Option<Vec<Duration>> {
+    let layer = value.table()?;
+    layer.entries().into_iter().map(|it| it.duration_from(Zero::Refused)).collect()
+}

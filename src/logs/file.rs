@@ -1,0 +1,305 @@
+//! One log file on disk: opened, locked, appended to, rotated.
+//!
+//! It must never follow a link, write a file that another keepup writes, or write a file that no
+//! longer carries its name. Its calls can hang as a disk can: only log threads make them.
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+
+use super::rotate;
+
+/// How often is looked whether the file still carries its name; so long may lines go into a file
+/// that somebody moved away.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How long after a failed rotation the next is tried.
+const ROTATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A log file by its path; open whenever it can be.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    size_max: u64,
+    keep: u32,
+    open: Option<Open>,
+    /// Numbers of the rotated files, once they have been looked for.
+    rotated: Option<BTreeSet<u32>>,
+    /// Was open before: a line without an end in it is our own, and goes on.
+    known: bool,
+    /// The last rotation failed at this time, for this reason.
+    stuck: Option<(Instant, String)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    id: (u64, u64),
+    size: u64,
+    line_start: bool,
+    checked: Instant,
+}
+
+/// A write that did not get to its end.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    /// So many bytes are in the file.
+    pub(super) written: usize,
+    /// Why not more.
+    pub(super) why: String,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf, size_max: u64, keep: u32) -> LogFile {
+        let (open, rotated, stuck) = (None, None, None);
+        LogFile { path, size_max, keep, open, rotated, known: false, stuck }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn set_bounds(&mut self, size_max: u64, keep: u32) {
+        (self.size_max, self.keep, self.rotated) = (size_max, keep, None);
+    }
+
+    /// What ends in the file now would end at a line's end. True of a file that is not open.
+    pub(super) fn at_line_start(&self) -> bool {
+        self.open.as_ref().is_none_or(|it| it.line_start)
+    }
+
+    /// Why the file grows beyond its size, if it does.
+    pub(super) fn rotation_problem(&self) -> Option<&str> {
+        self.stuck.as_ref().map(|it| it.1.as_str())
+    }
+
+    /// Closes the file; the next write opens what then carries its name.
+    pub(super) fn close(&mut self) {
+        (self.open, self.rotated) = (None, None);
+    }
+
+    /// Opens the file, unless it is open.
+    pub(super) fn ensure(&mut self) -> Result<(), String> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        self.reopen(None)
+    }
+
+    /// Appends all of `bytes`, in as many files as it takes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write_some(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(why) => return Err(Stopped { written, why }),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> Result<usize, String> {
+        let now = Instant::now();
+        if self.has_moved(now) {
+            self.close();
+        }
+        self.ensure()?;
+        let Some(open) = &mut self.open else { return Ok(0) };
+        let resting = self.stuck.as_ref().is_some_and(|it| now < it.0 + ROTATE_AGAIN);
+        let piece = match rotate::piece(open.size, open.line_start, self.size_max, bytes) {
+            Some(piece) => &bytes[..piece],
+            None if resting => bytes,
+            None => return self.rotate(now).map(|()| 0),
+        };
+        match open.file.write(piece) {
+            Ok(0) => Err("nothing could be written".to_owned()),
+            Ok(count) => {
+                open.size += count as u64;
+                open.line_start = piece[count - 1] == b'\n';
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => {
+                if !is_full(&error) {
+                    self.close();
+                }
+                Err(reason(&error))
+            }
+        }
+    }
+
+    /// Somebody moved or removed the file. One that was emptied is only counted anew.
+    fn has_moved(&mut self, now: Instant) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        if now < open.checked + CHECK_EVERY {
+            return false;
+        }
+        open.checked = now;
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(found) if id(&found) == open.id => {
+                open.size = found.len();
+                open.line_start |= found.len() == 0;
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+        }
+    }
+
+    /// Starts a new file. When the old one cannot be put away, it is written on.
+    fn rotate(&mut self, now: Instant) -> Result<(), String> {
+        match self.put_away() {
+            Ok(()) => {
+                self.stuck = None;
+                let old = self.open.take().and_then(|it| it.file.metadata().ok());
+                self.reopen(old)
+            }
+            Err(error) => {
+                self.rotated = None;
+                self.stuck = Some((now, reason(&error)));
+                Ok(())
+            }
+        }
+    }
+
+    fn put_away(&mut self) -> io::Result<()> {
+        let numbers = match self.rotated.take() {
+            Some(numbers) => numbers,
+            None => rotate::scan(&self.path)?,
+        };
+        let steps = rotate::steps(&numbers, self.keep);
+        rotate::perform(&self.path, &steps)?;
+        self.rotated = Some(rotate::after(&numbers, &steps));
+        Ok(())
+    }
+
+    fn reopen(&mut self, model: Option<Metadata>) -> Result<(), String> {
+        let open = self.find(model).map_err(|error| reason(&error))?;
+        let continues = self.known || open.line_start;
+        self.open = Some(open);
+        self.known = true;
+        // An earlier keepup's last line has no end: it must not run into our first one.
+        if !continues {
+            self.known = false;
+            if let Err(stopped) = self.write(b"\n") {
+                self.close();
+                return Err(stopped.why);
+            }
+            self.known = true;
+        }
+        Ok(())
+    }
+
+    /// Opens and locks the file that carries the name; makes it like `model` where it is missing.
+    fn find(&self, model: Option<Metadata>) -> io::Result<Open> {
+        // Another process may replace it between our steps, but not for ever.
+        for _ in 0..8 {
+            let file = self.open_or_create(model.as_ref())?;
+            let meta = file.metadata()?;
+            if !meta.is_file() {
+                return Err(io::Error::other("it is not a regular file"));
+            }
+            lock(&file)?;
+            match std::fs::symlink_metadata(&self.path) {
+                Ok(found) if id(&found) == id(&meta) => return Open::new(file, &meta),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("it is replaced again and again"))
+    }
+
+    fn open_or_create(&self, model: Option<&Metadata>) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        // Without O_NONBLOCK the opening of a FIFO would wait for its reader.
+        options.read(true).append(true).mode(0o640).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+        match options.open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        if let Some(folder) = self.path.parent() {
+            DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+        }
+        match options.create_new(true).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                options.create_new(false).open(&self.path)
+            }
+            Ok(file) => {
+                // After a crash in the middle of a rotation, the newest rotated file is the model.
+                let newest = || std::fs::symlink_metadata(rotate::numbered(&self.path, 1)).ok();
+                if let Some(model) = model.cloned().or_else(newest).filter(Metadata::is_file) {
+                    resemble(&file, &model);
+                }
+                Ok(file)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Open {
+    fn new(file: File, meta: &Metadata) -> io::Result<Open> {
+        let mut last = [b'\n'];
+        if let Some(before) = meta.len().checked_sub(1) {
+            file.read_at(&mut last, before)?;
+        }
+        let (id, size) = (id(meta), meta.len());
+        Ok(Open { file, id, size, line_start: last == *b"\n", checked: Instant::now() })
+    }
+}
+
+fn id(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+/// Gives a new file owner and mode of another, as far as we may.
+fn resemble(file: &File, model: &Metadata) {
+    // Before the mode: a change of owner clears bits of it. Refused unless we are root: then
+    // the file stays ours, which is what a rotation by an ordinary user means.
+    let _ = fchown(file, Some(model.uid()), Some(model.gid()));
+    let mode = PermissionsExt::from_mode(model.mode() & 0o777);
+    let _ = file.set_permissions(mode);
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    #[expect(deprecated, reason = "its successor panics in drop when unlocking fails")]
+    let locked = nix::fcntl::flock(file.as_raw_fd(), nix::fcntl::FlockArg::LockExclusiveNonblock);
+    match locked {
+        Err(Errno::EWOULDBLOCK) => Err(io::Error::other("another keepup writes it")),
+        // A file system without locks; then nobody can be kept out.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The file itself is well, it is only that there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Why, in the words of this project: lower case, no number.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ELOOP) => "it is a symbolic link, which is not followed".to_owned(),
+        Some(errno) => {
+            let text = errno.desc();
+            let mut chars = text.chars();
+            let second_is_lower = text.chars().nth(1).is_some_and(char::is_lowercase);
+            match chars.next() {
+                Some(first) if second_is_lower => first.to_lowercase().chain(chars).collect(),
+                Some(_) | None => text.to_owned(),
+            }
+        }
+        None => error.to_string(),
+    }
+}

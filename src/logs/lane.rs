@@ -1,0 +1,257 @@
+//! The log thread of one file system: reads the pipes of many services, writes their files.
+//!
+//! Where one disk hangs, its lane hangs with it, and no other; then the watch reads the pipes of
+//! its services, so that they never wait.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::stream::{After, RETRY, Stream};
+use super::{Shared, lock};
+
+/// A turn that takes longer hangs: a service writes its 64 KiB pipe full no sooner, as a rule, and
+/// a disk that is merely slow answers.
+const STALL: Duration = Duration::from_millis(500);
+/// Read at once, and written at once; fits a core's cache.
+const BUFFER: usize = 256 << 10;
+/// The key of the lane's own event; streams count from 0.
+const WAKE: u64 = u64::MAX;
+
+/// What the thread, its callers and the watch share.
+#[derive(Debug)]
+pub(super) struct Lane {
+    epoll: Epoll,
+    wake: EventFd,
+    timer: TimerFd,
+    pace: Mutex<Pace>,
+    streams: Mutex<HashMap<u64, Arc<Stream>>>,
+    marked: Mutex<Vec<Arc<Stream>>>,
+    finishing: AtomicBool,
+}
+
+/// What the thread is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Idle,
+    Working(Instant),
+    /// For so long that the watch took over.
+    Stuck,
+}
+
+impl Lane {
+    pub(super) fn new() -> io::Result<Lane> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        Ok(Lane {
+            epoll,
+            wake,
+            timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?,
+            pace: Mutex::new(Pace::Idle),
+            streams: Mutex::default(),
+            marked: Mutex::default(),
+            finishing: AtomicBool::new(false),
+        })
+    }
+
+    /// Serves this stream from now on; its file is opened at once.
+    pub(super) fn adopt(&self, stream: &Arc<Stream>) -> io::Result<()> {
+        lock(&self.streams).insert(stream.key, Arc::clone(stream));
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, stream.key);
+        if let Err(errno) = self.epoll.add(stream.read_end(), event) {
+            lock(&self.streams).remove(&stream.key);
+            return Err(errno.into());
+        }
+        self.mark(stream);
+        Ok(())
+    }
+
+    /// Serves this stream no longer.
+    pub(super) fn forget(&self, stream: &Stream) {
+        if lock(&self.streams).remove(&stream.key).is_some() {
+            let _ = self.epoll.delete(stream.read_end());
+        }
+    }
+
+    /// A pipe that ended is ready for ever: it is not waited for any more.
+    fn follow(&self, stream: &Stream, after: After) {
+        match after {
+            After::Rest | After::Again => {}
+            After::Ending => {
+                let _ = self.epoll.delete(stream.read_end());
+            }
+            After::Gone => self.forget(stream),
+        }
+    }
+
+    /// Has the thread look at this stream.
+    pub(super) fn mark(&self, stream: &Arc<Stream>) {
+        lock(&self.marked).push(Arc::clone(stream));
+        let _ = self.wake.write(1);
+    }
+
+    /// Writes what there is, then ends the thread.
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+        let _ = self.wake.write(1);
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Stream>> {
+        lock(&self.streams).values().cloned().collect()
+    }
+
+    /// Fires when a turn takes too long.
+    pub(super) fn timer(&self) -> &TimerFd {
+        &self.timer
+    }
+
+    /// Ready when one of the pipes is.
+    pub(super) fn pipes(&self) -> &Epoll {
+        &self.epoll
+    }
+
+    fn begin_turn(&self) {
+        *lock(&self.pace) = Pace::Working(Instant::now());
+        let after = Expiration::OneShot(TimeSpec::from_duration(STALL));
+        let _ = self.timer.set(after, TimerSetTimeFlags::empty());
+    }
+
+    /// Returns what was looked at for us, while we were stuck: everything.
+    fn end_turn(&self) -> Vec<Arc<Stream>> {
+        let _ = self.timer.unset();
+        let pace = std::mem::replace(&mut *lock(&self.pace), Pace::Idle);
+        if pace == Pace::Stuck { self.all() } else { Vec::new() }
+    }
+
+    /// Says whether the thread hangs; then it is to be helped with [`Lane::rescue`].
+    pub(super) fn is_stuck(&self) -> bool {
+        let _ = self.timer.wait();
+        let mut pace = lock(&self.pace);
+        if let Pace::Working(since) = *pace
+            && STALL <= since.elapsed()
+        {
+            *pace = Pace::Stuck;
+        }
+        *pace == Pace::Stuck
+    }
+
+    /// Reads the pipes that are ready, in the thread's stead; says whether it still hangs.
+    pub(super) fn rescue(&self, buffer: &mut [u8]) -> bool {
+        // Held to the end, so that the thread looks at every stream after us, and not beside us.
+        let pace = lock(&self.pace);
+        if *pace != Pace::Stuck {
+            return false;
+        }
+        let mut events = [EpollEvent::empty(); 32];
+        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        let mut ready = Vec::new();
+        for event in &events[..count] {
+            if event.data() == WAKE {
+                let _ = self.wake.read();
+                ready.append(&mut lock(&self.marked));
+            } else {
+                ready.extend(lock(&self.streams).get(&event.data()).cloned());
+            }
+        }
+        let why = format!("the disk has not answered for {} ms", STALL.as_millis());
+        for stream in ready {
+            self.follow(&stream, stream.rescue(buffer, &why));
+        }
+        true
+    }
+}
+
+/// The thread.
+pub(super) struct Work {
+    lane: Arc<Lane>,
+    buffer: Vec<u8>,
+    /// Streams to look at again, and when.
+    again: HashMap<u64, Arc<Stream>>,
+    again_at: Option<Instant>,
+}
+
+impl Work {
+    /// Serves the streams of this lane, unless the folder's file system has a lane already, which
+    /// then gets them.
+    pub(super) fn run(lane: Arc<Lane>, shared: &Shared, folder: &Path) {
+        lane.begin_turn();
+        let disk = disk_of(folder);
+        let ours = shared.claim(disk, &lane);
+        let ready = lane.end_turn();
+        if ours {
+            let buffer = vec![0; BUFFER];
+            Work { lane, buffer, again: HashMap::new(), again_at: None }.turns(ready);
+        }
+    }
+
+    fn turns(&mut self, mut ready: Vec<Arc<Stream>>) {
+        while !self.lane.finishing.load(Ordering::Acquire) {
+            if ready.is_empty() {
+                self.wait(&mut ready);
+            }
+            self.lane.begin_turn();
+            for stream in std::mem::take(&mut ready) {
+                self.look(&stream);
+            }
+            ready = self.lane.end_turn();
+        }
+        self.lane.begin_turn();
+        for stream in self.lane.all() {
+            stream.finish(&mut self.buffer);
+        }
+        let _ = self.lane.end_turn();
+    }
+
+    /// Waits for what is to be looked at.
+    fn wait(&mut self, ready: &mut Vec<Arc<Stream>>) {
+        let timeout = self.again_at.map_or(EpollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(Instant::now());
+            // Rounded up: waking a little too early would mean turning until it is time.
+            EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::ZERO)
+        });
+        let mut events = [EpollEvent::empty(); 64];
+        // Interrupted is as good as nothing.
+        let count = self.lane.epoll.wait(&mut events, timeout).unwrap_or(0);
+        for event in &events[..count] {
+            if event.data() == WAKE {
+                let _ = self.lane.wake.read();
+                ready.append(&mut lock(&self.lane.marked));
+            } else {
+                ready.extend(lock(&self.lane.streams).get(&event.data()).cloned());
+            }
+        }
+        if self.again_at.is_some_and(|at| at <= Instant::now()) {
+            self.again_at = None;
+            ready.extend(self.again.drain().map(|it| it.1));
+        }
+    }
+
+    fn look(&mut self, stream: &Arc<Stream>) {
+        let after = stream.pump(&mut self.buffer);
+        self.lane.follow(stream, after);
+        match after {
+            After::Rest | After::Gone => {}
+            After::Again | After::Ending => {
+                self.again.insert(stream.key, Arc::clone(stream));
+                self.again_at.get_or_insert_with(|| Instant::now() + RETRY);
+            }
+        }
+    }
+}
+
+/// The file system that the folder is on; made, where it is missing. Can hang as a disk can.
+fn disk_of(folder: &Path) -> u64 {
+    let _ = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
+    folder.ancestors().find_map(|it| std::fs::metadata(it).ok()).map_or(0, |it| it.dev())
+}

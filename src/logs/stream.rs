@@ -1,0 +1,356 @@
+//! One service's output: its pipe, what of it is not written yet, and its file.
+//!
+//! The pipe lives over all of the service's runs. It is read even when the file cannot be written,
+//! so that the service never waits for a disk; and nothing of it is lost without being counted.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::fchown;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::pipe2;
+
+use super::console::Voice;
+use super::file::LogFile;
+use super::intake::{Done, Got, Intake, Read};
+use super::lane::Lane;
+use super::trouble::Troubles;
+use super::{lock, plan};
+
+/// How long after a failure writing is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+/// Bytes read of one service before the others have their turn; as much as the largest pipe holds.
+const TURN: usize = 1 << 20;
+
+/// A service's output.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) key: u64,
+    read_end: OwnedFd,
+    /// `None` once the service is no longer ours: the pipe then ends with its last writer.
+    service_end: Mutex<Option<OwnedFd>>,
+    intake: Mutex<Intake>,
+    /// For the lane alone, which holds it as long as the disk lets it.
+    sink: Mutex<Sink>,
+    lane: Mutex<Arc<Lane>>,
+    troubles: Troubles,
+    bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Sink {
+    file: LogFile,
+    /// The last write failed; the next is tried at this time.
+    retry_at: Option<Instant>,
+}
+
+/// What is to follow a look at a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// Nothing, until there is more to read.
+    Rest,
+    /// Another look, after [`RETRY`].
+    Again,
+    /// Another look, but there is nothing to read any more.
+    Ending,
+    /// It ended.
+    Gone,
+}
+
+impl Stream {
+    /// Makes the pipe; nothing on a disk is touched.
+    pub(super) fn new(
+        key: u64,
+        plan: &plan::Logs,
+        owner: Option<(u32, u32)>,
+        voice: Option<Voice>,
+        lane: Arc<Lane>,
+        troubles: Troubles,
+    ) -> io::Result<Stream> {
+        let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
+        if let Some((uid, gid)) = owner {
+            fchown(&write_end, Some(uid), Some(gid))?;
+        }
+        // Opened anew for reading and writing, the service's end outlives our reading end: a
+        // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
+        let service_end = reopen_both_ways(write_end.as_fd())?;
+        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let intake = Intake::new(plan.buffer, voice);
+        let file = LogFile::new(plan.file.clone(), plan.max_size, plan.keep);
+        let sink = Sink { file, retry_at: None };
+        Ok(Stream {
+            key,
+            read_end,
+            service_end: Mutex::new(Some(service_end)),
+            intake: Mutex::new(intake),
+            sink: Mutex::new(sink),
+            lane: Mutex::new(lane),
+            troubles,
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn read_end(&self) -> BorrowedFd<'_> {
+        self.read_end.as_fd()
+    }
+
+    pub(super) fn writer(&self) -> io::Result<OwnedFd> {
+        match &*lock(&self.service_end) {
+            Some(end) => end.try_clone(),
+            None => Err(io::Error::other("its logs are closed")),
+        }
+    }
+
+    pub(super) fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    /// Bytes that the service wrote.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The last bytes that are not in the file yet.
+    pub(super) fn unwritten(&self, count: usize) -> Vec<u8> {
+        let intake = lock(&self.intake);
+        let held = intake.backlog.held();
+        held[held.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// Calls `done` when what is in the pipe now has been taken out and, if it can be, written.
+    pub(super) fn drain(self: &Arc<Stream>, done: Done) {
+        let mut intake = lock(&self.intake);
+        if intake.is_quiet() && self.is_empty() {
+            intake.end_line();
+            drop(intake);
+            return done();
+        }
+        let left = fcntl(&self.read_end, FcntlArg::F_GETPIPE_SZ).ok();
+        intake.drain(left.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN), done);
+        drop(intake);
+        self.mark();
+    }
+
+    /// Adds a line of keepup's own.
+    pub(super) fn line(self: &Arc<Stream>, text: &str) {
+        let lost = lock(&self.intake).line(text);
+        self.troubles.lost(lost);
+        self.mark();
+    }
+
+    pub(super) fn reopen(self: &Arc<Stream>) {
+        lock(&self.intake).wish.reopen = true;
+        self.mark();
+    }
+
+    /// Other limits for the same file.
+    pub(super) fn adjust(self: &Arc<Stream>, plan: &plan::Logs, voice: Option<Voice>) {
+        let mut intake = lock(&self.intake);
+        intake.backlog.set_limit(plan.buffer);
+        intake.voice = voice;
+        intake.wish.bounds = Some((plan.max_size, plan.keep));
+        drop(intake);
+        self.mark();
+    }
+
+    /// No further run writes here: the stream ends when the last writer is gone.
+    pub(super) fn leave(self: &Arc<Stream>) {
+        lock(&self.service_end).take();
+        self.mark();
+    }
+
+    /// Has its lane look at it.
+    fn mark(self: &Arc<Stream>) {
+        lock(&self.lane).mark(self);
+    }
+
+    /// Moves to another lane.
+    pub(super) fn move_to(self: &Arc<Stream>, to: &Arc<Lane>) -> io::Result<()> {
+        let mut lane = lock(&self.lane);
+        lane.forget(self);
+        *lane = Arc::clone(to);
+        lane.adopt(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        let mut wait = [PollFd::new(self.read_end.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut wait, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Takes out what is in the pipe and writes it. For the lane's thread alone.
+    pub(super) fn pump(&self, buffer: &mut [u8]) -> After {
+        let mut sink = lock(&self.sink);
+        self.fulfil(&mut sink);
+        let mut taken = 0;
+        while taken < TURN {
+            self.flush(&mut sink);
+            let got = lock(&self.intake).read(&self.read_end, buffer, sink.retry_at.is_some());
+            taken += self.count(&got);
+            match got.read {
+                Read::Straight { from, to } => self.put(&mut sink, &buffer[from..to]),
+                Read::Woven(bytes) => self.put(&mut sink, &bytes),
+                Read::Kept | Read::Behind => {}
+                Read::Nothing => return self.quiet(&mut sink),
+                Read::End => {
+                    self.quiet(&mut sink);
+                    return if sink.retry_at.is_some() { After::Ending } else { After::Gone };
+                }
+            }
+            got.drained.into_iter().for_each(|done| done());
+        }
+        if sink.retry_at.is_some() { After::Again } else { After::Rest }
+    }
+
+    fn count(&self, got: &Got) -> usize {
+        self.bytes.fetch_add(got.bytes as u64, Ordering::Relaxed);
+        self.troubles.lost(got.lost);
+        got.bytes
+    }
+
+    /// Does what was asked for since the last look.
+    fn fulfil(&self, sink: &mut Sink) {
+        let wish = std::mem::take(&mut lock(&self.intake).wish);
+        if let Some((size_max, keep)) = wish.bounds {
+            sink.file.set_bounds(size_max, keep);
+        }
+        if wish.reopen {
+            sink.file.close();
+            sink.retry_at = None;
+        }
+    }
+
+    /// Writes what waits, if it is time to try.
+    fn flush(&self, sink: &mut Sink) {
+        if sink.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        if let Err(why) = sink.file.ensure() {
+            return self.failed(sink, &why);
+        }
+        loop {
+            let mut intake = lock(&self.intake);
+            if intake.backlog.is_clear() {
+                break;
+            }
+            let held = intake.backlog.take();
+            if held.is_empty() {
+                let why = self.troubles.why();
+                let closed = intake.backlog.close_gap(sink.file.at_line_start(), &why);
+                drop(intake);
+                self.troubles.lost(closed.unwrap_or(0));
+                continue;
+            }
+            drop(intake);
+            match sink.file.write(&held) {
+                Ok(()) => lock(&self.intake).backlog.written(),
+                Err(stopped) => {
+                    self.refused(&held[stopped.written..]);
+                    return self.failed(sink, &stopped.why);
+                }
+            }
+        }
+        sink.retry_at = None;
+        self.troubles.over();
+    }
+
+    /// Writes these bytes, before which nothing waits.
+    fn put(&self, sink: &mut Sink, bytes: &[u8]) {
+        match sink.file.write(bytes) {
+            Ok(()) => lock(&self.intake).backlog.written(),
+            Err(stopped) => {
+                self.refused(&bytes[stopped.written..]);
+                self.failed(sink, &stopped.why);
+            }
+        }
+        self.troubles.rotation(sink.file.rotation_problem());
+    }
+
+    /// The pipe is empty: our own lines may be due, and drains are done.
+    fn quiet(&self, sink: &mut Sink) -> After {
+        let mut intake = lock(&self.intake);
+        let drained = intake.drained();
+        let own = intake.own_lines(sink.file.at_line_start(), !drained.is_empty());
+        let waits = intake.has_own_lines();
+        let behind = !intake.backlog.is_clear();
+        if own.is_empty() {
+            drop(intake);
+        } else if intake.backlog.is_clear() && sink.retry_at.is_none() {
+            intake.backlog.pass(own.len());
+            drop(intake);
+            self.put(sink, &own);
+        } else {
+            let lost = intake.backlog.accept(&own);
+            drop(intake);
+            self.troubles.lost(lost);
+        }
+        drained.into_iter().for_each(|done| done());
+        let again = waits || behind || sink.retry_at.is_some();
+        if again { After::Again } else { After::Rest }
+    }
+
+    fn refused(&self, rest: &[u8]) {
+        let lost = lock(&self.intake).backlog.refused(rest);
+        self.troubles.lost(lost);
+    }
+
+    fn failed(&self, sink: &mut Sink, why: &str) {
+        self.troubles.failed(why);
+        sink.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    /// Takes out what is in the pipe while the lane hangs in a call to its disk.
+    pub(super) fn rescue(&self, buffer: &mut [u8], why: &str) -> After {
+        let mut taken = 0;
+        while taken < TURN {
+            let mut intake = lock(&self.intake);
+            let got = intake.read(&self.read_end, buffer, true);
+            let drained = match got.read {
+                Read::Nothing | Read::End => intake.drained(),
+                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => Vec::new(),
+            };
+            drop(intake);
+            if got.bytes != 0 {
+                self.troubles.failed(why);
+            }
+            taken += self.count(&got);
+            got.drained.into_iter().chain(drained).for_each(|done| done());
+            match got.read {
+                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => {}
+                Read::Nothing => return After::Again,
+                Read::End => return After::Ending,
+            }
+        }
+        After::Again
+    }
+
+    /// A last look, as keepup ends: what cannot be written now is lost.
+    pub(super) fn finish(&self, buffer: &mut [u8]) {
+        lock(&self.intake).hurry();
+        let mut sink = lock(&self.sink);
+        sink.retry_at = sink.retry_at.map(|_| Instant::now());
+        drop(sink);
+        self.pump(buffer);
+        let mut intake = lock(&self.intake);
+        intake.end_line();
+        let held = intake.backlog.take();
+        let lines = memchr::memchr_iter(b'\n', &held).count() as u64;
+        let open_line = held.last().is_some_and(|last| *last != b'\n');
+        drop(intake);
+        self.troubles.lost(lines + u64::from(open_line));
+    }
+}
+
+fn reopen_both_ways(end: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()) {
+        // Without /proc a service whose keepup dies gets SIGPIPE; better than not to start.
+        Err(Errno::ENOENT) => end.try_clone_to_owned(),
+        other => Ok(other?),
+    }
+}

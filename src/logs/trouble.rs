@@ -1,0 +1,177 @@
+//! What people should know about a log that cannot be written: told once per change.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::lock;
+use crate::core::event::Short;
+use crate::plan::Name;
+
+/// Something changed about how a service's log can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whose log it is.
+    pub service: Name,
+    /// What there is to say, for people.
+    pub text: String,
+    /// Lines of this service lost since keepup started.
+    pub lines_lost: u64,
+    /// All is well again.
+    pub over: bool,
+}
+
+/// Is told of every trouble, from a log thread, which it must not hold up.
+pub type Tell = Arc<dyn Fn(Trouble) + Send + Sync>;
+
+/// One service's troubles.
+pub(super) struct Troubles {
+    service: Name,
+    path: PathBuf,
+    tell: Tell,
+    lost: AtomicU64,
+    /// There is a failure in `now`; asked for each read.
+    failing: AtomicBool,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    write: Option<Failure>,
+    rotation: Option<String>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    since: Instant,
+    lost_before: u64,
+    loss_told: bool,
+}
+
+impl fmt::Debug for Troubles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Troubles").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Troubles {
+    pub(super) fn new(service: Name, path: PathBuf, tell: Tell) -> Troubles {
+        let (lost, failing) = (AtomicU64::new(0), AtomicBool::new(false));
+        Troubles { service, path, tell, lost, failing, now: Mutex::default() }
+    }
+
+    pub(super) fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    pub(super) fn lines_lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong now.
+    pub(super) fn problem(&self) -> Option<String> {
+        let now = lock(&self.now);
+        let write = now.write.as_ref().map(|it| self.cannot_write(it));
+        write.or_else(|| now.rotation.as_ref().map(|why| self.cannot_rotate(why)))
+    }
+
+    /// Why lines are lost now.
+    pub(super) fn why(&self) -> String {
+        lock(&self.now).write.as_ref().map_or_else(String::new, |it| it.why.clone())
+    }
+
+    /// A write failed, for this reason; or hangs.
+    pub(super) fn failed(&self, why: &str) {
+        let mut now = lock(&self.now);
+        self.failing.store(true, Ordering::Relaxed);
+        let text = match &mut now.write {
+            Some(failure) if failure.why == why => return,
+            Some(failure) => {
+                why.clone_into(&mut failure.why);
+                self.cannot_write(failure)
+            }
+            none => {
+                let lost_before = self.lines_lost();
+                let (why, since) = (why.to_owned(), Instant::now());
+                self.cannot_write(none.insert(Failure {
+                    why,
+                    since,
+                    lost_before,
+                    loss_told: false,
+                }))
+            }
+        };
+        drop(now);
+        self.say(text, false);
+    }
+
+    /// So many more lines are lost; the first of them are told.
+    pub(super) fn lost(&self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+        let mut now = lock(&self.now);
+        let Some(failure) = now.write.as_mut().filter(|it| !it.loss_told) else { return };
+        failure.loss_told = true;
+        let text = self.cannot_write(failure);
+        drop(now);
+        self.say(text, false);
+    }
+
+    /// All that waited is written.
+    pub(super) fn over(&self) {
+        if !self.failing.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut now = lock(&self.now);
+        self.failing.store(false, Ordering::Relaxed);
+        let Some(failure) = now.write.take() else { return };
+        drop(now);
+        let path = self.path.display();
+        let after = Short(failure.since.elapsed());
+        let lost = count(self.lines_lost() - failure.lost_before);
+        self.say(format!("writing `{path}` again after {after}, {lost} lost"), true);
+    }
+
+    /// What is wrong with the rotation, if anything.
+    pub(super) fn rotation(&self, why: Option<&str>) {
+        let mut now = lock(&self.now);
+        if now.rotation.as_deref() == why {
+            return;
+        }
+        now.rotation = why.map(str::to_owned);
+        drop(now);
+        match why {
+            Some(why) => self.say(self.cannot_rotate(why), false),
+            None => self.say(format!("rotating `{}` again", self.path.display()), true),
+        }
+    }
+
+    fn cannot_write(&self, failure: &Failure) -> String {
+        let (path, why) = (self.path.display(), &failure.why);
+        match self.lines_lost() - failure.lost_before {
+            0 => format!("cannot write `{path}`: {why}; nothing is lost so far, retrying"),
+            lost => {
+                format!("cannot write `{path}`: {why}; {} lost so far, retrying", count(lost))
+            }
+        }
+    }
+
+    fn cannot_rotate(&self, why: &str) -> String {
+        let path = self.path.display();
+        format!("cannot rotate `{path}`: {why}; it grows beyond its size, retrying")
+    }
+
+    fn say(&self, text: String, over: bool) {
+        let (service, lines_lost) = (Arc::clone(&self.service), self.lines_lost());
+        (self.tell)(Trouble { service, text, lines_lost, over });
+    }
+}
+
+fn count(lines: u64) -> String {
+    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+}

@@ -1,0 +1,175 @@
+//! A socket that remembers how far the exchange on it has come, so that every failure can say what
+//! was under way and what the peer said instead of HTTP.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The peer's first bytes that are kept, to be shown.
+const FIRST_MAX: usize = 64;
+
+/// What an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The address of a name.
+    Resolving,
+    /// A connection.
+    Connecting,
+    /// The answer.
+    Waiting,
+}
+
+/// How far an exchange has come; shared by the exchange and whoever ends it.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Arc<Mutex<Seen>>);
+
+/// What was seen of an exchange.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) stage: Stage,
+    /// Why no connection came about yet, though it may still.
+    pub(super) obstacle: Option<String>,
+    /// The peer's first bytes.
+    pub(super) first: Vec<u8>,
+    /// How many more bytes the peer may send; `None`: any number.
+    pub(super) budget: Option<usize>,
+    /// The peer sent more than it may.
+    pub(super) overspent: bool,
+}
+
+impl Progress {
+    /// An exchange whose peer may send `budget` bytes until the answer's headers are complete.
+    pub(super) fn new(budget: usize) -> Progress {
+        Progress(Arc::new(Mutex::new(Seen {
+            stage: Stage::Connecting,
+            obstacle: None,
+            first: Vec::new(),
+            budget: Some(budget),
+            overspent: false,
+        })))
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// Takes in what the peer sent; false if it may not send so much.
+    fn take_in(&mut self, bytes: &[u8]) -> bool {
+        let room = FIRST_MAX - self.first.len();
+        self.first.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if let Some(budget) = &mut self.budget {
+            self.overspent |= bytes.len() > *budget;
+            *budget = budget.saturating_sub(bytes.len());
+        }
+        !self.overspent
+    }
+}
+
+/// A connected stream.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A socket whose peer is listened to.
+#[derive(Debug)]
+pub(super) struct Tap {
+    socket: Socket,
+    progress: Progress,
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl Tap {
+    pub(super) fn new(socket: Socket, progress: Progress) -> Tap {
+        Tap { socket, progress, asked: false, reader: None }
+    }
+
+    fn socket(&mut self) -> Pin<&mut (dyn Both + Send)> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream),
+            Socket::Unix(stream) => Pin::new(stream),
+        }
+    }
+
+    fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.asked = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        wrote
+    }
+}
+
+trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let tap = self.get_mut();
+        // A peer that speaks first is heard after the question, else hyper takes its words for a
+        // broken connection and does not tell them.
+        if !tap.asked {
+            tap.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = tap.socket().poll_read(cx, buffer);
+        if tap.progress.seen().take_in(&buffer.filled()[before..]) {
+            read
+        } else {
+            Poll::Ready(Err(io::Error::other("the answer is too long")))
+        }
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let tap = self.get_mut();
+        let wrote = tap.socket().poll_write(cx, bytes);
+        tap.wrote(wrote)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket().poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let tap = self.get_mut();
+        let wrote = tap.socket().poll_write_vectored(cx, slices);
+        tap.wrote(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What comes before the loop and after it: the only part of a run that may fail.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{error, fmt};
+
+use tokio::sync::mpsc;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+
+use super::Loop;
+use super::keeper::Keeper;
+use super::operator::Operators;
+use super::world::World;
+use crate::control::protocol::{REQUESTS_MAX, socket_path};
+use crate::control::{self, Control, LockError, Request, Socket, SocketError, Sources};
+use crate::core::Supervisor;
+use crate::logs::{self, Console, Logs, Trouble};
+use crate::os::clock::now;
+use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
+use crate::os::{self, Processes};
+use crate::plan::{self, Level, Plan};
+use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
+
+/// keepup's own log is rotated at this size; so many are kept beside it.
+const OWN_LOG: (u64, u32) = (10_000_000, 3);
+
+/// How long the last writes and the last processes may take at the end, each.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Why keepup cannot run.
+#[derive(Debug)]
+pub enum Failed {
+    /// Another keepup runs with the same state folder.
+    Lock(LockError),
+    /// Another keepup answers at the same control socket.
+    Socket(SocketError),
+    /// The system lacks something that keepup cannot do without.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Lock(error) => error.fmt(f),
+            Failed::Socket(error) => error.fmt(f),
+            Failed::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl error::Error for Failed {}
+
+/// Runs the plan until nothing is left to run, or keepup is asked to end. The exit code, or why
+/// it could not begin. `warnings` are those of the file.
+pub fn run(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
+    let builder = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build();
+    let runtime = builder.map_err(|it| Failed::System("start its loop", it))?;
+    let code = runtime.block_on(run_in(plan, warnings));
+    // A thread that hangs on a dead disk is left behind.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
+    let since = now();
+    // Heard from the first moment on: a TERM while keepup starts ends it as soon as it has.
+    let signals = Signals::new(&MEANT_FOR_KEEPUP);
+    let signals = signals.map_err(|it| Failed::System("take in signals", it))?;
+    let processes = Processes::new();
+    let processes = processes.map_err(|it| Failed::System("watch over processes", it))?;
+    let mut trouble = warnings.to_vec();
+
+    let lock = match control::lock(&plan.supervisor.state_dir) {
+        Ok(lock) => Some(lock),
+        Err(error @ LockError::Held { .. }) => return Err(Failed::Lock(error)),
+        Err(error @ LockError::Unusable { .. }) => {
+            trouble.push(format!("{error}; nothing is remembered after keepup ends, ignoring"));
+            None
+        }
+    };
+    let socket = bind(&plan.supervisor, &mut trouble)?;
+    let (own_log, _own_log_guard) = own_log(&plan.supervisor, &mut trouble).unzip();
+    let widest = plan.services.iter().map(|it| it.name.chars().count()).max();
+    let _log_guard = report::init(Options {
+        level: plan.supervisor.log_level,
+        format: plan.supervisor.log_format,
+        name_width: widest.unwrap_or(0),
+        file: own_log,
+    });
+    let journal = match lock.as_ref().map(|_| Journal::open(&plan.supervisor.state_dir)) {
+        Some(Ok(journal)) => journal,
+        Some(Err(_)) | None => Journal::in_memory(),
+    };
+    for text in &trouble {
+        journal.say(Level::Warn, text);
+    }
+    say_hello(&journal, &plan);
+
+    let (keeper, past) = Keeper::open(&plan, lock.is_some(), since, &journal);
+    let logs = Arc::new(open_logs(&plan, &journal));
+    let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
+    let metrics = Arc::new(metrics);
+    let requests = serve(&plan, socket, &journal, &metrics, &logs);
+    let world = World::new(processes, signals, logs, (journal, metrics), requests);
+    let world = world.map_err(|it| Failed::System("start its clock", it))?;
+    let core = Supervisor::new(plan, seed(), &past);
+    let mut turning =
+        Loop { core, world, keeper, operators: Operators::default(), effects: Vec::new() };
+    let code = turning.turn().await;
+    finish(turning, code).await;
+    Ok(code)
+}
+
+fn say_hello(journal: &Journal, plan: &Plan) {
+    let version = env!("CARGO_PKG_VERSION");
+    let count = plan.services.len();
+    let services = if count == 1 { "1 service".to_owned() } else { format!("{count} services") };
+    let from = plan.supervisor.config.as_ref().map(|it| format!(" of {}", it.display()));
+    let text = format!(
+        "keepup {version}, pid {}: {services}{}; logs in {}",
+        std::process::id(),
+        from.unwrap_or_default(),
+        plan.supervisor.log_dir.display()
+    );
+    journal.say(Level::Info, &text);
+}
+
+fn bind(plan: &plan::Supervisor, trouble: &mut Vec<String>) -> Result<Option<Socket>, Failed> {
+    let path = socket_path(&plan.runtime_dir);
+    match Socket::bind(&path, plan.control_group.as_deref()) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error @ SocketError::Taken { .. }) => Err(Failed::Socket(error)),
+        Err(error) => {
+            trouble.push(format!("{error}; keepup status and its like will not work, ignoring"));
+            Ok(None)
+        }
+    }
+}
+
+fn own_log(
+    plan: &plan::Supervisor,
+    trouble: &mut Vec<String>,
+) -> Option<(NonBlocking, WorkerGuard)> {
+    let (size, keep) = OWN_LOG;
+    let opened = logs::own::layer_writer(&plan.log_dir.join("keepup.log"), size, keep);
+    opened.map_err(|error| trouble.push(format!("{error}; it goes to stderr alone, ignoring"))).ok()
+}
+
+fn open_logs(plan: &Plan, journal: &Journal) -> Logs {
+    let wants_console = plan.services.iter().any(|it| it.logs.console);
+    let console = if wants_console { Console::stdout() } else { Ok(Console::none()) };
+    let console = console.unwrap_or_else(|error| {
+        journal.say(Level::Warn, &format!("cannot write to stdout: {error}, ignoring"));
+        Console::none()
+    });
+    let tell = journal.clone();
+    let tell = move |trouble: Trouble| {
+        if trouble.over && trouble.lines_lost > 0 {
+            tell.lost_lines(&trouble.service, trouble.lines_lost, &trouble.text);
+        } else {
+            tell.say_of(Level::Warn, &trouble.service, &trouble.text);
+        }
+    };
+    let logs = Logs::start(console, Arc::new(tell));
+    for service in &plan.services {
+        if let Err(text) = logs.add(&service.name, &service.logs, os::owner(service)) {
+            journal.say_of(Level::Error, &service.name, &text);
+        }
+    }
+    logs
+}
+
+/// Starts to serve whoever asks; what they ask arrives at the end that is returned.
+fn serve(
+    plan: &Plan,
+    socket: Option<Socket>,
+    journal: &Journal,
+    metrics: &Arc<Metrics>,
+    logs: &Arc<Logs>,
+) -> mpsc::Receiver<Request> {
+    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+    let names: Vec<_> = plan.services.iter().map(|it| it.name.clone()).collect();
+    let counted = Arc::clone(logs);
+    let count = move |service: &plan::Name| {
+        let stats = counted.stats(service);
+        LogCount { service: service.to_string(), bytes: stats.bytes, lines_lost: stats.lines_lost }
+    };
+    let tailed = Arc::clone(logs);
+    let tail = move |name: &str, lines| match tailed.tail(&plan::Name::from(name), lines) {
+        Some(tail) => tail.read(),
+        None => Ok(Vec::new()),
+    };
+    let control = Control::new(Sources {
+        requests: ask,
+        journal: journal.clone(),
+        metrics: Arc::clone(metrics),
+        usage: Sampler::new(plan.supervisor.log_dir.clone()),
+        log_tail: Some(Box::new(tail)),
+        log_counts: Some(Box::new(move || names.iter().map(&count).collect())),
+    });
+    if let Some(socket) = socket {
+        let (control, journal) = (control.clone(), journal.clone());
+        tokio::spawn(async move {
+            if let Err(error) = control.serve_socket(socket).await {
+                journal.say(Level::Warn, &format!("cannot serve the control socket: {error}"));
+            }
+        });
+    }
+    if let Some(address) = plan.supervisor.listen {
+        tokio::spawn(control.serve_tcp(address));
+    }
+    requests
+}
+
+/// Chance for the jitter; two keepups that start together should not restart in step.
+fn seed() -> u64 {
+    let (pid, now) = (u64::from(std::process::id()), now().0);
+    pid << 32 ^ u64::from(now.subsec_nanos()) ^ now.as_secs()
+}
+
+async fn finish(turning: Loop, code: u8) {
+    let Loop { mut world, keeper, core, .. } = turning;
+    let left = world.end(LAST_WAIT).await;
+    if !left.is_empty() {
+        let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
+        let text = format!("processes that survive KILL are left behind: {}", pids.join(", "));
+        world.journal.say(Level::Error, &text);
+    }
+    world.journal.say(Level::Info, &format!("ended with exit code {code}"));
+    let World { processes, logs, journal, .. } = world;
+    keeper.close(&core, &processes, LAST_WAIT);
+    // What a hung disk does not take in time is lost with us; systemd would not wait either.
+    if let Ok(logs) = Arc::try_unwrap(logs) {
+        logs.finish(LAST_WAIT);
+    }
+    journal.close(LAST_WAIT);
+}
