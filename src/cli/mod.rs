@@ -53,9 +53,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
     let remote = || remote::Remote::find(config.as_deref(), socket.as_deref());
     let done = |()| ExitCode::SUCCESS;
     match command.unwrap_or_else(|| Command::Run(RunArguments::default())) {
-        Command::Run(run) => {
-            run::run(config.as_deref(), run).map(ExitCode::from)
-        }
+        Command::Run(run) => run::run(config.as_deref(), run).map(ExitCode::from),
         Command::Check { file } => {
             let path = file.or(config).unwrap_or_else(|| remote::found().to_owned());
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());

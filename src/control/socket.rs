@@ -102,9 +102,10 @@ impl Socket {
             Some(_) => (Mode::from_bits_truncate(0o660), Admission::Group),
             None => (Mode::from_bits_truncate(0o600), Admission::Owner),
         };
-        let made = make(path, mode).map_err(|it| failed(it.into()))?;
+        let listener = make(path, mode).map_err(|it| failed(it.into()))?;
         let identity = fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()));
-        let socket = Socket { listener: made.into(), admission, path: path.to_owned(), identity };
+        let socket =
+            Socket { listener: listener.into(), admission, path: path.to_owned(), identity };
         if let Some(group) = group {
             chown(path, None, Some(group)).map_err(|it| failed(it.into()))?;
         }
@@ -131,17 +132,17 @@ fn find_group(group: &str) -> Result<Gid, SocketError> {
     found.map(|it| it.gid).ok_or_else(|| SocketError::UnknownGroup { group: group.to_owned() })
 }
 
-fn unbound(flags: SockFlag) -> nix::Result<OwnedFd> {
-    let flags = flags | SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+fn unbound() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
 /// A socket with this mode at most from its first moment. On Linux a bound socket gets the mode of
 /// the unbound one less the umask; unlike the umask, that is nobody else's.
 fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
-    let made = unbound(SockFlag::empty())?;
-    fchmod(made.as_fd(), mode)?;
-    bind(made.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let socket = unbound()?;
+    fchmod(socket.as_fd(), mode)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     // The umask may have taken the group's bits.
     nix::sys::stat::fchmodat(
         nix::fcntl::AT_FDCWD,
@@ -149,7 +150,7 @@ fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
         mode,
         nix::sys::stat::FchmodatFlags::FollowSymlink,
     )?;
-    Ok(made)
+    Ok(socket)
 }
 
 /// Takes away a socket that nobody answers at any more.
@@ -163,7 +164,7 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         }
         Ok(_) => {}
     }
-    let probe = unbound(SockFlag::empty()).map_err(|it| failed(it.into()))?;
+    let probe = unbound().map_err(|it| failed(it.into()))?;
     let address = UnixAddr::new(path).map_err(|it| failed(it.into()))?;
     match connect(probe.as_raw_fd(), &address) {
         Ok(()) => {

@@ -46,15 +46,21 @@ impl ServiceStatus {
             failures_in_row: budget.failures(),
             restarts_in_window: u32::try_from(in_window).unwrap_or(u32::MAX),
             next_start_in_seconds: until,
+            uptime_percent_24h: service.uptime.percent(now).map(thousandth),
             heartbeat_age_seconds: age.map(seconds),
-            last_end: service.last_end.as_ref().map(|last| {
-                LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))
-            }),
+            last_end: service
+                .last_end
+                .as_ref()
+                .map(|last| LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))),
             probes: probes(service),
             given_up: service.gave_up.is_some(),
             ..ServiceStatus::down(&service.plan)
         }
     }
+}
+
+fn thousandth(percent: f64) -> f64 {
+    (percent * 1e3).round() / 1e3
 }
 
 impl State {
@@ -86,4 +92,3 @@ fn probes(service: &Service) -> Vec<ProbeStatus> {
         })
         .collect()
 }
-
