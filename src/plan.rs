@@ -195,6 +195,10 @@ impl Signal {
     pub const ABRT: Signal = Signal(6);
     /// Cannot be caught.
     pub const KILL: Signal = Signal(9);
+    /// Means what its receiver says.
+    pub const USR1: Signal = Signal(10);
+    /// Likewise.
+    pub const USR2: Signal = Signal(12);
     /// Asks to end.
     pub const TERM: Signal = Signal(15);
     /// Lets a stopped process go on.

@@ -71,7 +71,9 @@ struct Page {
 
 impl Page {
     fn line(&mut self, line: &str) {
-        self.text.push_str(line);
+        // A file must not play tricks on the terminal.
+        let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        self.text.extend(line.chars().map(printable));
         self.text.push('\n');
     }
 

@@ -31,6 +31,8 @@ pub enum Kind {
     Unknown,
     /// A file that cannot be read, or has problems.
     File,
+    /// A configuration with problems, which say themselves what they are.
+    Problems,
     /// No keepup listens at the socket.
     Nobody,
     /// Nobody reads the output any more; nothing is said about it.
@@ -44,7 +46,7 @@ impl Kind {
             Kind::Unread => 0,
             Kind::Failed | Kind::System => 1,
             Kind::Usage | Kind::Unknown => 2,
-            Kind::File => 3,
+            Kind::File | Kind::Problems => 3,
             Kind::Nobody => 5,
         }
     }
@@ -66,7 +68,16 @@ impl Error {
 impl fmt::Display for Error {
     /// As it is printed, without a newline at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        match self.kind {
+            Kind::Problems => f.write_str(&self.message)?,
+            Kind::Failed
+            | Kind::System
+            | Kind::Usage
+            | Kind::Unknown
+            | Kind::File
+            | Kind::Nobody
+            | Kind::Unread => write!(f, "error: {}", self.message)?,
+        }
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),

@@ -53,16 +53,19 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
     let remote = || remote::Remote::find(config.as_deref(), socket.as_deref());
     let done = |()| ExitCode::SUCCESS;
     match command.unwrap_or_else(|| Command::Run(RunArguments::default())) {
-        Command::Run(run) => run::run(config.as_deref(), run).map(ExitCode::from),
+        Command::Run(run) => {
+            available(&run)?;
+            run::run(config.as_deref(), run).map(ExitCode::from)
+        }
         Command::Check { file } => {
-            let path = file.or(config).unwrap_or_else(|| remote::found().to_owned());
+            let file = file.or(config);
+            let file = file.as_deref().unwrap_or_else(|| remote::found());
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-            let code = check::run(&path, &Surroundings::of_process(), &mut out, &mut err);
-            Ok(ExitCode::from(code))
+            Ok(check::run(file, &Surroundings::of_process(), &mut out, &mut err).into())
         }
         Command::Init => {
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-            Ok(ExitCode::from(init::run(Path::new("."), &mut out, &mut err)))
+            Ok(init::run(Path::new("."), &mut out, &mut err).into())
         }
         Command::Status { name, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
@@ -80,6 +83,16 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
             healthcheck::healthcheck(&remote()?, name.as_deref()).map(done)
         }
     }
+}
+
+/// Refuses what `run` does not know yet, rather than ignoring it.
+fn available(run: &RunArguments) -> Result<(), Error> {
+    let missing = match run {
+        RunArguments { listen: Some(_), .. } => "--listen",
+        RunArguments { rewrite, .. } if !rewrite.is_empty() => "--rewrite",
+        RunArguments { .. } => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, format!("cannot use `{missing}`: it is not available yet")))
 }
 
 #[cfg(test)]

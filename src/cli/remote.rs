@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, Kind, NO_TALK};
-use crate::config::{Surroundings, runtime_dir};
+use crate::config::{self, Surroundings};
 use crate::control::client::{self, ClientError, Patience, Reply};
 use crate::control::protocol::{Failure, socket_path};
 
@@ -27,12 +27,11 @@ impl Remote {
     /// The one that is meant: by `--socket`, by a file that is named, by `$KEEPUP_SOCKET`, or by the
     /// file that is found.
     pub(super) fn find(config: Option<&Path>, socket: Option<&Path>) -> Result<Remote, Error> {
-        let of_file = |path: &Path| socket_path(&runtime_dir(path, &Surroundings::of_process()));
         let told = || env::var_os("KEEPUP_SOCKET").filter(|it| !it.is_empty()).map(PathBuf::from);
         let socket = match (socket, config) {
             (Some(socket), _) => socket.to_owned(),
-            (None, Some(config)) => of_file(config),
-            (None, None) => told().unwrap_or_else(|| of_file(found())),
+            (None, Some(config)) => socket_path(&runtime_dir(config)),
+            (None, None) => told().unwrap_or_else(|| socket_path(&runtime_dir(found()))),
         };
         Remote::at(socket)
     }
@@ -116,4 +115,9 @@ pub(super) fn name(name: &str) -> Result<&str, Error> {
 pub(super) fn found() -> &'static Path {
     let here = Path::new("supervisor.toml");
     if here.exists() { here } else { Path::new("/etc/keepup/supervisor.toml") }
+}
+
+/// Where the socket of the keepup of this file is, whatever else is wrong with the file.
+fn runtime_dir(config: &Path) -> PathBuf {
+    config::runtime_dir(config, &Surroundings::of_process())
 }

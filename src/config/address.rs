@@ -20,7 +20,7 @@ pub(super) struct Url {
     pub(super) host: String,
 }
 
-/// What an URL begins with.
+/// What a URL begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Http,
@@ -28,7 +28,7 @@ pub(super) enum Scheme {
     Unix,
 }
 
-/// An URL: `http://host:port/path` or `unix:/socket:/path`.
+/// A URL: `http://host:port/path` or `unix:/socket:/path`.
 ///
 /// Source: RFC 3986, section 3, without user names and fragments; a probe has no use for them.
 pub(super) fn url(value: Value<'_>) -> Option<Url> {
@@ -86,7 +86,7 @@ fn tcp_url(written: &str) -> Result<Parts, Wrong> {
             rest if rest.starts_with('/') => format!("write \"http://127.0.0.1:8000{rest}\""),
             rest => format!("write \"http://{rest}\""),
         };
-        Wrong::hinted(format!("must be an URL, found `{written}`"), hint)
+        Wrong::hinted(format!("must be a URL, found `{written}`"), hint)
     };
     let (scheme, rest) = written.split_once("://").ok_or_else(no_scheme)?;
     let (scheme, usual_port) = match scheme.to_ascii_lowercase().as_str() {
@@ -238,7 +238,7 @@ pub(super) fn socket(value: Value<'_>) -> Option<Socket> {
     value.ok(parse())
 }
 
-/// Something to wait for: `tcp:HOST:PORT`, `unix:PATH` or an URL.
+/// Something to wait for: `tcp:HOST:PORT`, `unix:PATH` or a URL.
 pub(super) fn wait_for(value: Value<'_>) -> Option<()> {
     let text = value.full_text()?;
     if let Some(rest) = text.strip_prefix("tcp:") {

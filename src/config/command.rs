@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::source::joined;
-use super::value::Value;
+use super::value::{At, Value};
 use super::wrong::{Wrong, did_you_mean};
 use crate::plan::{ExitMatch, Signal};
 
@@ -121,13 +121,14 @@ pub(super) fn exit_match(value: Value<'_>) -> Option<ExitMatch> {
 /// Signals, and what each becomes.
 pub(super) fn rewrite(value: Value<'_>) -> Option<Vec<(Signal, Signal)>> {
     let layer = value.table()?;
-    let read = |it: Value<'_>| {
+    let read = |(at, it): (At<'_>, Value<'_>)| {
         let from = Signal::parse(it.key);
         if from.is_none() {
-            value.refuse(unknown_signal(it.key));
+            Value { at, ..value }.refuse(unknown_signal(it.key));
         }
-        Some((from?, signal(it)?))
+        let to = signal(it);
+        Some((from?, to?))
     };
-    let pairs: Vec<Option<_>> = layer.entries().into_iter().map(read).collect();
+    let pairs: Vec<Option<_>> = layer.keyed_entries().into_iter().map(read).collect();
     pairs.into_iter().collect()
 }

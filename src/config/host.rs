@@ -22,9 +22,7 @@ pub(super) fn check(value: Value<'_>) -> Option<Asks> {
 fn pair(value: Value<'_>) -> Option<(u32, u32)> {
     let percent = |it: Value<'_>| it.count(1..=100);
     let wrong = || Wrong::hinted("must be two percentages: warning and critical", "write [85, 90]");
-    if let DeValue::Array(parts) = value.item
-        && parts.len() != 2
-    {
+    if !matches!(value.item, DeValue::Array(parts) if parts.len() == 2) {
         value.refuse(wrong());
         return None;
     }

@@ -113,7 +113,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
                 value.at.refuse(unavailable::not_yet("`http` with an https:// URL"));
                 return None;
             }
-            Some(ProbeKind::Http(http.probe))
+            Some(ProbeKind::Http(Box::new(http.probe)))
         }
         "tcp" => Some(ProbeKind::Tcp(tcp??)),
         "exec" => Some(ProbeKind::Exec(exec??)),

@@ -92,6 +92,15 @@ impl<'t> Section<'t> {
         self.get(key).map_or(self.at, |value| value.at)
     }
 
+    /// Where this key itself stands.
+    pub(super) fn key_at(&self, key: &str) -> At<'t> {
+        let at = |layer: &Layer<'t>| {
+            let (key, _) = layer.table.get_key_value(key)?;
+            Some(layer.at.spanning(key.span()))
+        };
+        self.layers.iter().find_map(at).unwrap_or(self.at)
+    }
+
     /// All keys and their nearest values, where the keys are free to choose.
     pub(super) fn entries(&self) -> Vec<Value<'t>> {
         let mut entries: Vec<Value<'t>> = Vec::new();

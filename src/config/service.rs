@@ -284,7 +284,8 @@ fn limits(section: &Section<'_>) -> Option<BTreeMap<Resource, Limit>> {
         let resource = Resource::ALL.iter().find(|resource| resource.0 == it.key);
         if resource.is_none() {
             let hint = did_you_mean(it.key, Resource::ALL.iter().map(|it| it.0));
-            it.at.refuse(Wrong { text: format!("unknown resource `{}`", it.key), hint });
+            let text = format!("unknown resource `{}`", it.key);
+            section.key_at(it.key).refuse(Wrong { text, hint });
         }
         Some((resource?.1, limit?))
     };
@@ -315,11 +316,14 @@ fn limit(value: Value<'_>) -> Option<Limit> {
 /// What a service must not say, or probably does not mean, about itself.
 fn check(section: &Section<'_>, service: &Service) {
     if service.oneshot {
-        for key in ["liveness", "readiness", "heartbeat"] {
+        let sense = [
+            ("liveness", "ends a oneshot that is still at work when it fails"),
+            ("heartbeat", "ends a oneshot that is still at work when it stops"),
+            ("readiness", "has no meaning for a oneshot, which is ready when it is done"),
+        ];
+        for (key, sense) in sense {
             if let Some(value) = section.get(key) {
-                value.warn(Wrong::new(
-                    "watches a oneshot, which is ready when it has ended: it is asked meanwhile",
-                ));
+                value.warn(Wrong::new(sense));
             }
         }
     }

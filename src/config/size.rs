@@ -2,7 +2,7 @@
 
 use super::wrong::{Wrong, closest};
 
-/// The units, with their bytes; the order in which [`print`] tries them.
+/// The units, with their bytes; the order in which [`print()`] tries them.
 const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),

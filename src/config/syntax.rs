@@ -46,6 +46,9 @@ fn explained(message: &str, at: At<'_>) -> Wrong {
         let first = first.map(|number| format!("; the first is in line {number}"));
         return Wrong::new(format!("`{key}` is defined twice{}", first.unwrap_or_default()));
     }
+    if message.starts_with("string values must be quoted") && at.span.start == at.span.end {
+        return Wrong::new("not valid TOML: the value is missing");
+    }
     let hint = if message.contains("leading zero") {
         Some("write an octal number in quotes, as in \"022\"".to_owned())
     } else if message.starts_with("string values must be quoted") {
@@ -53,6 +56,7 @@ fn explained(message: &str, at: At<'_>) -> Wrong {
     } else {
         None
     };
+    let message = message.trim_end_matches(", expected nothing");
     Wrong { text: format!("not valid TOML: {message}"), hint }
 }
 

@@ -245,7 +245,7 @@ impl<'t> Value<'t> {
     }
 
     pub(super) fn duration_from(self, zero: Zero) -> Option<Duration> {
-        let text = self.with_unit("a duration", "s")?;
+        let text = self.with_unit("a duration", |number| format!("{number}s"))?;
         let duration = self.ok(duration::parse(&text))?;
         if duration.is_zero() && zero == Zero::Refused {
             self.refuse(Wrong::hinted(
@@ -259,12 +259,11 @@ impl<'t> Value<'t> {
 
     /// A size of at least one byte.
     pub(super) fn size(self) -> Option<u64> {
-        let size = self.size_from(Zero::Refused)?;
-        Some(size)
+        self.size_from(Zero::Refused)
     }
 
     pub(super) fn size_from(self, zero: Zero) -> Option<u64> {
-        let text = self.with_unit("a size", "MB")?;
+        let text = self.with_unit("a size", |_| "50MB".to_owned())?;
         let size = self.ok(size::parse(&text))?;
         if size == 0 && zero == Zero::Refused {
             self.refuse(Wrong::new("must be more than zero"));
@@ -274,7 +273,7 @@ impl<'t> Value<'t> {
     }
 
     /// The text of a number with a unit; a bare number gets a hint.
-    fn with_unit(self, what: &str, unit: &str) -> Option<String> {
+    fn with_unit(self, what: &str, example: fn(&str) -> String) -> Option<String> {
         let number = match self.item {
             DeValue::String(_) => return self.text(),
             DeValue::Integer(number) => number.to_string(),
@@ -286,8 +285,8 @@ impl<'t> Value<'t> {
         };
         // A fraction or a sign would be refused again.
         let plain = number.chars().all(|c| c.is_ascii_digit());
-        let example = if plain { number.as_str() } else { "10" };
-        self.must_be(what, Some(format!("write it with its unit, as in \"{example}{unit}\"")));
+        let example = example(if plain { &number } else { "10" });
+        self.must_be(what, Some(format!("write it with its unit, as in \"{example}\"")));
         None
     }
 

@@ -164,7 +164,7 @@ pub struct Miss {
 /// What a look at a heartbeat file showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// It changed since the last look.
+    /// It changed since the last look, or, at the first look of a run, since before its spawn.
     Beat,
     /// It did not change.
     Still,

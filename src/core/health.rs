@@ -72,8 +72,10 @@ struct Beats {
     last: Time,
     beaten: bool,
     look_at: Time,
-    /// Looks before this one were for an earlier run.
-    first_look: Option<Ticket>,
+    /// The look that has not come back, and since when.
+    asked: Option<(Ticket, Time)>,
+    /// It should have come back by now.
+    hangs: bool,
     extended: bool,
     /// Why there is nothing to see.
     nothing: Option<String>,
@@ -140,7 +142,7 @@ impl Health {
             Asking::Asked { answer_by, .. } => Some(answer_by),
         });
         let beats = self.beats.iter().zip(&plan.heartbeat).map(|(beats, it)| beats.deadline(it));
-        checks.chain(beats).chain(self.start_by(plan)).min()
+        checks.chain(beats.flatten()).chain(self.start_by(plan)).min()
     }
 
     /// Started by then, or it never will be.
@@ -165,16 +167,17 @@ impl Health {
                 }
             }
         }
-        if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
-            beats.look(plan, heartbeat, turn);
-            // No look came back although one was asked for when the beat fell due.
-            if beats.given_up_at(heartbeat) <= turn.now && beats.beaten {
-                return Some(beats.lost(heartbeat, turn.now));
-            }
+        if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat)
+            && let Some(end) = beats.tick(heartbeat, turn.now)
+        {
+            return Some(end);
         }
         self.assess(plan, turn);
         if self.start_by(plan).is_some_and(|by| by <= turn.now) {
             return Some(End::NeverReady(self.waited_for(plan)));
+        }
+        if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
+            beats.look(plan, heartbeat, turn);
         }
         self.ask(plan, turn);
         None
@@ -207,9 +210,8 @@ impl Health {
         let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) else {
             return None;
         };
-        if beats.first_look.is_none_or(|first| ticket < first) {
-            return None;
-        }
+        // Nobody waits for it any more: it was for an earlier run.
+        beats.asked.take_if(|asked| asked.0 == ticket)?;
         let lost = beats.looked(heartbeat, sight, turn.now);
         self.unless(lost, plan, turn)
     }
@@ -250,6 +252,9 @@ impl Health {
             if let Asking::Asked { ticket, .. } = check.asking {
                 turn.effect(Effect::Abandon { ticket });
             }
+        }
+        if let Some((ticket, _)) = self.beats.as_ref().and_then(|beats| beats.asked) {
+            turn.effect(Effect::Abandon { ticket });
         }
     }
 
@@ -475,28 +480,38 @@ impl Beats {
             last: now,
             beaten: false,
             look_at: now,
-            first_look: None,
+            asked: None,
+            hangs: false,
             extended: false,
             nothing: None,
             degraded: false,
         }
     }
 
-    fn deadline(&self, heartbeat: &Heartbeat) -> Time {
-        if self.beaten { self.look_at.min(self.given_up_at(heartbeat)) } else { self.look_at }
+    fn deadline(&self, heartbeat: &Heartbeat) -> Option<Time> {
+        let look = self.asked.is_none().then_some(self.look_at);
+        let limit =
+            if self.degraded { heartbeat.unhealthy_after } else { heartbeat.degraded_after };
+        let verdict = self.beaten.then(|| self.last + limit + grace(heartbeat));
+        look.into_iter().chain(verdict).min()
     }
 
-    /// Then the heartbeat is lost although no look came back: the file system may hang.
-    fn given_up_at(&self, heartbeat: &Heartbeat) -> Time {
-        self.last + heartbeat.unhealthy_after + pace(heartbeat) * 2
+    /// Looks draw the conclusions; but the file system may hang, and none come back.
+    fn tick(&mut self, heartbeat: &Heartbeat, now: Time) -> Option<End> {
+        let overdue = |since: Time, limit: Duration| since + limit + grace(heartbeat) <= now;
+        self.hangs = self.asked.is_some_and(|(_, since)| overdue(since, Duration::ZERO));
+        self.degraded |= self.beaten && overdue(self.last, heartbeat.degraded_after);
+        let lost = self.beaten && overdue(self.last, heartbeat.unhealthy_after);
+        lost.then(|| self.lost(heartbeat, now))
     }
 
+    /// One look at a time: where a file system hangs, each one costs a thread.
     fn look(&mut self, plan: &Service, heartbeat: &Heartbeat, turn: &mut Turn<'_>) {
-        if turn.now < self.look_at {
+        if self.asked.is_some() || turn.now < self.look_at {
             return;
         }
         let ticket = turn.ticket();
-        self.first_look.get_or_insert(ticket);
+        self.asked = Some((ticket, turn.now));
         turn.effect(Effect::Look { name: plan.name.clone(), ticket });
         // A look falls on each threshold, so that its verdict is neither early nor late.
         let thresholds = [heartbeat.degraded_after, heartbeat.unhealthy_after];
@@ -507,6 +522,8 @@ impl Beats {
 
     /// Takes in what a look showed; says whether the heartbeat is lost.
     fn looked(&mut self, heartbeat: &Heartbeat, sight: Sight, now: Time) -> Option<End> {
+        self.hangs = false;
+        self.look_at = self.look_at.max(now);
         match sight {
             Sight::Beat => {
                 self.last = now;
@@ -531,9 +548,12 @@ impl Beats {
     }
 
     fn trouble(&self, heartbeat: &Heartbeat) -> String {
-        self.nothing
-            .clone()
-            .unwrap_or_else(|| format!("{} does not change", heartbeat.file.display()))
+        let file = heartbeat.file.display();
+        match &self.nothing {
+            _ if self.hangs => format!("no look at {file} came back"),
+            Some(why) => why.clone(),
+            None => format!("{file} does not change"),
+        }
     }
 }
 
@@ -542,6 +562,11 @@ fn pace(heartbeat: &Heartbeat) -> Duration {
     const PACE_MIN: Duration = Duration::from_millis(10);
     const PACE_MAX: Duration = Duration::from_secs(1);
     (heartbeat.degraded_after.min(heartbeat.unhealthy_after) / 10).clamp(PACE_MIN, PACE_MAX)
+}
+
+/// How long after a threshold a look may come back and still decide.
+fn grace(heartbeat: &Heartbeat) -> Duration {
+    pace(heartbeat) * 2
 }
 
 /// The role whose probes must pass before a run has started.

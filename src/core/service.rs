@@ -69,6 +69,8 @@ pub struct Stopping {
     pub uptime: Duration,
     /// How its main process died, if it has.
     exit: Option<Exit>,
+    /// The operator who wants the next run as soon as this one is over.
+    next: Option<u32>,
     phase: Phase,
 }
 
@@ -157,6 +159,11 @@ impl Service {
         matches!(self.state, State::Spawning { .. } | State::Up { .. } | State::Stopping(_))
     }
 
+    /// Does its run survive KILL?
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.state, State::Stopping(Stopping { phase: Phase::Stuck, .. }))
+    }
+
     /// The health of its run, while it is up.
     pub fn health(&self) -> Option<&Health> {
         match &self.state {
@@ -219,22 +226,19 @@ impl Service {
 
     /// An operator wants it up.
     pub(super) fn start(&mut self, by: u32, turn: &mut Turn<'_>) {
-        let was = std::mem::replace(&mut self.want, Want::Up);
+        self.want = Want::Up;
         turn.save = true;
+        self.clear_slate();
         match &mut self.state {
             State::Down | State::Backoff { .. } | State::Done | State::Failed => {
-                self.clear_slate();
                 self.starter = Some(by);
                 self.state = State::Waiting;
                 turn.moved = true;
             }
-            // It was to stay down, so what follows its stop is the operator's doing.
-            State::Stopping(stopping) if was == Want::Down => {
-                stopping.end = End::Asked(Asker::Operator(by));
-            }
+            State::Stopping(stopping) => stopping.next = Some(by),
             State::Spawning { stop } => *stop = None,
             // Running, or it will be.
-            State::Waiting | State::Up { .. } | State::Stopping(_) => {}
+            State::Waiting | State::Up { .. } => {}
         }
     }
 
@@ -246,33 +250,15 @@ impl Service {
             State::Waiting | State::Backoff { .. } | State::Failed => self.down(turn),
             State::Up { .. } => self.terminate(End::Asked(Asker::Operator(by)), turn),
             State::Spawning { stop } => *stop = Some(by),
-            // It is, or soon will be.
-            State::Stopping(_) | State::Down | State::Done => {}
+            State::Stopping(stopping) => stopping.next = None,
+            State::Down | State::Done => {}
         }
     }
 
     /// An operator wants a new run.
     pub(super) fn restart(&mut self, by: u32, turn: &mut Turn<'_>) {
-        match &mut self.state {
-            State::Up { .. } => {
-                self.want = Want::Up;
-                turn.save = true;
-                self.terminate(End::Asked(Asker::Operator(by)), turn);
-                self.clear_slate();
-            }
-            State::Stopping(stopping) => {
-                self.want = Want::Up;
-                turn.save = true;
-                stopping.end = End::Asked(Asker::Operator(by));
-                self.clear_slate();
-            }
-            State::Waiting
-            | State::Down
-            | State::Backoff { .. }
-            | State::Spawning { .. }
-            | State::Done
-            | State::Failed => self.start(by, turn),
-        }
+        self.terminate(End::Asked(Asker::Operator(by)), turn);
+        self.start(by, turn);
     }
 
     /// What an operator does never counts toward the cap.
@@ -367,7 +353,8 @@ impl Service {
                 let (pid, uptime) = (*pid, turn.now - *since);
                 health.abandon(turn);
                 let (end, exit) = (End::Exited(exit), Some(exit));
-                self.state = State::Stopping(Stopping { pid, end, uptime, exit, phase });
+                self.state =
+                    State::Stopping(Stopping { pid, end, uptime, exit, next: None, phase });
                 turn.effect(Effect::Sweep { pid });
             }
             State::Stopping(stopping) => {
@@ -387,8 +374,9 @@ impl Service {
     /// Nothing of its run is left.
     pub(super) fn gone(&mut self, turn: &mut Turn<'_>) {
         if let State::Stopping(stopping) = &self.state {
-            let Stopping { end, exit, uptime, .. } = stopping;
+            let Stopping { end, exit, uptime, next, .. } = stopping;
             let (end, exit, uptime) = (end.clone(), *exit, *uptime);
+            self.starter = *next;
             self.ended(&end, exit, uptime, turn);
         } else {
             debug_assert!(false, "a service is gone that was not stopping");
@@ -437,7 +425,7 @@ impl Service {
         let (signal, kill_after) = (self.plan.stop_signal, self.plan.stop_timeout);
         let phase = Phase::Stop { kill_at: turn.now + kill_after };
         turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
-        self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, phase });
+        self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, next: None, phase });
         turn.effect(Effect::Signal { pid, signal });
         // A stopped process cannot heed anything.
         turn.effect(Effect::Signal { pid, signal: Signal::CONT });
@@ -466,10 +454,7 @@ impl Service {
         if turn.leaving || self.want == Want::Down {
             return self.down(turn);
         }
-        if let End::Asked(asker) = end {
-            if let Asker::Operator(by) = asker {
-                self.starter = Some(*by);
-            }
+        if self.starter.is_some() {
             return self.spawn(turn);
         }
         let status = exit.map_or(0, Exit::status);

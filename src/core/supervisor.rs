@@ -1,6 +1,6 @@
 //! All services together: who is spoken to, in which order they start and stop, and when to leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Asker, Effect, End, Event, Pid, Time};
@@ -9,7 +9,7 @@ use super::service::{Service, State, Want};
 use super::turn::{Numbers, Turn};
 use crate::plan::{self, Name, Plan, Policy};
 
-/// A tick that comes so much later than its deadline means that the host stood still.
+/// A deadline that is heeded so much too late means that the host stood still.
 const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// How long keepup stays with processes that survive KILL, when it ends.
@@ -108,7 +108,10 @@ impl Supervisor {
         if self.mode == Mode::Gone {
             return;
         }
-        let late = matches!(event, Event::Tick).then(|| self.late(now)).flatten();
+        if let Some(gap) = self.late(now) {
+            out.push(Effect::Stalled { gap });
+            self.services.iter_mut().for_each(|it| it.stalled(gap));
+        }
         let mut turn = Turn {
             now,
             leaving: self.mode != Mode::Running,
@@ -120,17 +123,7 @@ impl Supervisor {
         };
         let services = &mut self.services;
         match event {
-            Event::Tick => {
-                if let Some(gap) = late {
-                    turn.effect(Effect::Stalled { gap });
-                    for it in services.iter_mut() {
-                        it.stalled(gap);
-                    }
-                }
-                for it in services.iter_mut() {
-                    it.tick(&mut turn);
-                }
-            }
+            Event::Tick => services.iter_mut().for_each(|it| it.tick(&mut turn)),
             Event::Spawned { name, pid } => {
                 with(services, &name, |it| it.spawned(pid, &mut turn));
             }
@@ -170,10 +163,11 @@ impl Supervisor {
         }
     }
 
-    /// For how long the host stood still, if this tick is so late that it must have.
+    /// For how long the host stood still, if a deadline passed so long ago that it must have. The
+    /// first event after that need not be the tick: answers come before it.
     fn late(&self, now: Time) -> Option<Duration> {
-        let due = self.deadline()?;
-        (due + STALL_MIN <= now).then(|| now - self.last_step)
+        let gap = now - self.last_step;
+        (STALL_MIN <= gap && self.deadline()? + STALL_MIN <= now).then_some(gap)
     }
 
     fn leave(&mut self, code: u8, now: Time) {
@@ -231,11 +225,14 @@ impl Supervisor {
 
     /// Stops everything that nothing running comes after: in reverse order of starting.
     fn stop_next(&mut self, now: Time, out: &mut Vec<Effect>) {
+        // What hangs in the kernel must not cost the others their graceful stop.
+        let running = self.services.iter().filter(|it| it.is_running() && !it.is_stuck());
+        // Those in between may be done or down, and still one comes after the other.
+        let needed = self.before(running, |_| true);
+        let needed: BTreeSet<Name> = needed.iter().map(|it| it.name().clone()).collect();
         for nth in (0..self.services.len()).rev() {
             let service = &self.services[nth];
-            let is_up = matches!(service.state, State::Up { .. });
-            let mut running = self.services.iter().filter(|it| it.is_running());
-            if is_up && !running.any(|it| it.plan.after.contains(service.name())) {
+            if matches!(service.state, State::Up { .. }) && !needed.contains(service.name()) {
                 self.act(nth, now, out, |it, turn| it.terminate(End::Asked(Asker::Shutdown), turn));
             }
         }
@@ -274,7 +271,7 @@ impl Supervisor {
     fn nothing_left(&self) -> Option<u8> {
         let over = |it: &Service| match it.state {
             State::Done | State::Failed => true,
-            State::Waiting => self.waits_for_ever(it, 0),
+            State::Waiting => self.waits_for_ever(it),
             // Down: an operator may start it.
             State::Down
             | State::Backoff { .. }
@@ -288,19 +285,37 @@ impl Supervisor {
     }
 
     /// Does it wait for one that was given up, or for one that waits for such a one?
-    fn waits_for_ever(&self, service: &Service, depth: usize) -> bool {
-        // The plan has no cycles; the limit makes sure of it.
-        depth < self.services.len()
-            && self.predecessors(service).any(|it| match it.state {
-                State::Failed => true,
-                State::Waiting => self.waits_for_ever(it, depth + 1),
-                State::Down
-                | State::Backoff { .. }
-                | State::Spawning { .. }
-                | State::Up { .. }
-                | State::Stopping(_)
-                | State::Done => false,
-            })
+    fn waits_for_ever(&self, service: &Service) -> bool {
+        let waits = |it: &Service| matches!(it.state, State::Waiting);
+        let before = self.before([service], waits);
+        before.iter().any(|it| matches!(it.state, State::Failed))
+    }
+
+    /// Those that services come after, and those that they come after, and so on `through` some.
+    fn before<'a>(
+        &'a self,
+        services: impl IntoIterator<Item = &'a Service>,
+        through: impl Fn(&Service) -> bool,
+    ) -> Vec<&'a Service> {
+        let mut found: Vec<&Service> = Vec::new();
+        let add = |service: &'a Service, found: &mut Vec<&'a Service>| {
+            for it in self.predecessors(service) {
+                if !found.iter().any(|&known| std::ptr::eq(known, it)) {
+                    found.push(it);
+                }
+            }
+        };
+        for service in services {
+            add(service, &mut found);
+        }
+        let mut nth = 0;
+        while let Some(&next) = found.get(nth) {
+            if through(next) {
+                add(next, &mut found);
+            }
+            nth += 1;
+        }
+        found
     }
 
     /// Those that a service comes after.

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use memchr::{memchr, memrchr};
@@ -205,7 +205,7 @@ fn print(shared: &Shared, out: OwnedFd, end: Sender<()>) {
             if waiting.closed {
                 return drop(end);
             }
-            waiting = shared.filled.wait(waiting).unwrap_or_else(|it| it.into_inner());
+            waiting = shared.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let mut lines = std::mem::take(&mut waiting.lines);
         let dropped = std::mem::take(&mut waiting.dropped);

@@ -162,7 +162,7 @@ impl LogFile {
             Ok(()) => {
                 self.stuck = None;
                 let old = self.open.take().and_then(|it| it.file.metadata().ok());
-                self.reopen(old)
+                self.reopen(old.as_ref())
             }
             Err(error) => {
                 self.rotated = None;
@@ -183,7 +183,7 @@ impl LogFile {
         Ok(())
     }
 
-    fn reopen(&mut self, model: Option<Metadata>) -> Result<(), String> {
+    fn reopen(&mut self, model: Option<&Metadata>) -> Result<(), String> {
         let open = self.find(model).map_err(|error| reason(&error))?;
         let continues = self.known || open.line_start;
         self.open = Some(open);
@@ -201,10 +201,10 @@ impl LogFile {
     }
 
     /// Opens and locks the file that carries the name; makes it like `model` where it is missing.
-    fn find(&self, model: Option<Metadata>) -> io::Result<Open> {
+    fn find(&self, model: Option<&Metadata>) -> io::Result<Open> {
         // Another process may replace it between our steps, but not for ever.
         for _ in 0..8 {
-            let file = self.open_or_create(model.as_ref())?;
+            let file = self.open_or_create(model)?;
             let meta = file.metadata()?;
             if !meta.is_file() {
                 return Err(io::Error::other("it is not a regular file"));

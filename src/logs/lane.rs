@@ -18,12 +18,13 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::stream::{After, RETRY, Stream};
 use super::{Shared, lock};
+use crate::core::event::Short;
 
-/// A turn that takes longer hangs: a service writes its 64 KiB pipe full no sooner, as a rule, and
-/// a disk that is merely slow answers.
-const STALL: Duration = Duration::from_millis(500);
+/// A disk that takes longer for one write or rotation hangs. One that is merely slow slows its
+/// writers down, as without us; most do not fill their pipe in this time.
+const STALL: Duration = Duration::from_secs(1);
 /// Read at once, and written at once; fits a core's cache.
-const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 256 << 10;
 /// The key of the lane's own event; streams count from 0.
 const WAKE: u64 = u64::MAX;
 
@@ -39,13 +40,17 @@ pub(super) struct Lane {
     finishing: AtomicBool,
 }
 
-/// What the thread is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    Idle,
-    Working(Instant),
-    /// For so long that the watch took over.
-    Stuck,
+/// How the thread gets on.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the disk last answered, in the turn that is under way.
+    since: Option<Instant>,
+    /// It hangs: the watch reads in the thread's stead.
+    stuck: bool,
+    /// The watch has read in this turn.
+    helped: bool,
+    /// The thread's own id.
+    thread: i32,
 }
 
 impl Lane {
@@ -58,7 +63,7 @@ impl Lane {
             epoll,
             wake,
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?,
-            pace: Mutex::new(Pace::Idle),
+            pace: Mutex::default(),
             streams: Mutex::default(),
             marked: Mutex::default(),
             finishing: AtomicBool::new(false),
@@ -122,35 +127,58 @@ impl Lane {
     }
 
     fn begin_turn(&self) {
-        *lock(&self.pace) = Pace::Working(Instant::now());
-        let after = Expiration::OneShot(TimeSpec::from_duration(STALL));
+        lock(&self.pace).since = Some(Instant::now());
+        self.fire_after(STALL);
+    }
+
+    fn fire_after(&self, delay: Duration) {
+        let after = Expiration::OneShot(TimeSpec::from_duration(delay));
         let _ = self.timer.set(after, TimerSetTimeFlags::empty());
     }
 
-    /// Returns what was looked at for us, while we were stuck: everything.
+    /// The thread got on: its disk answered.
+    pub(super) fn progress(&self) {
+        let mut pace = lock(&self.pace);
+        pace.since = Some(Instant::now());
+        if std::mem::take(&mut pace.stuck) {
+            self.fire_after(STALL);
+        }
+    }
+
+    /// Returns what the watch may have looked at for us: everything, or nothing.
     fn end_turn(&self) -> Vec<Arc<Stream>> {
         let _ = self.timer.unset();
-        let pace = std::mem::replace(&mut *lock(&self.pace), Pace::Idle);
-        if pace == Pace::Stuck { self.all() } else { Vec::new() }
+        let mut pace = lock(&self.pace);
+        (pace.since, pace.stuck) = (None, false);
+        let helped = std::mem::take(&mut pace.helped);
+        drop(pace);
+        if helped { self.all() } else { Vec::new() }
     }
 
     /// Says whether the thread hangs; then it is to be helped with [`Lane::rescue`].
     pub(super) fn is_stuck(&self) -> bool {
         let _ = self.timer.wait();
         let mut pace = lock(&self.pace);
-        if let Pace::Working(since) = *pace
-            && STALL <= since.elapsed()
-        {
-            *pace = Pace::Stuck;
+        let Some(since) = pace.since else { return false };
+        let left = STALL.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            self.fire_after(left);
+            return false;
         }
-        *pace == Pace::Stuck
+        // A thread that could run waits for a processor, not for a disk.
+        if is_runnable(pace.thread) {
+            self.fire_after(STALL);
+            return false;
+        }
+        (pace.stuck, pace.helped) = (true, true);
+        true
     }
 
     /// Reads the pipes that are ready, in the thread's stead; says whether it still hangs.
     pub(super) fn rescue(&self, buffer: &mut [u8]) -> bool {
-        // Held to the end, so that the thread looks at every stream after us, and not beside us.
+        // Held to the end, so that the thread looks at every stream after us, and not before.
         let pace = lock(&self.pace);
-        if *pace != Pace::Stuck {
+        if !pace.stuck {
             return false;
         }
         let mut events = [EpollEvent::empty(); 32];
@@ -164,7 +192,7 @@ impl Lane {
                 ready.extend(lock(&self.streams).get(&event.data()).cloned());
             }
         }
-        let why = format!("the disk has not answered for {} ms", STALL.as_millis());
+        let why = format!("the disk has not answered for {}", Short(STALL));
         for stream in ready {
             self.follow(&stream, stream.rescue(buffer, &why));
         }
@@ -185,6 +213,7 @@ impl Work {
     /// Serves the streams of this lane, unless the folder's file system has a lane already, which
     /// then gets them.
     pub(super) fn run(lane: Arc<Lane>, shared: &Shared, folder: &Path) {
+        lock(&lane.pace).thread = nix::unistd::gettid().as_raw();
         lane.begin_turn();
         let disk = disk_of(folder);
         let ours = shared.claim(disk, &lane);
@@ -208,8 +237,11 @@ impl Work {
         }
         self.lane.begin_turn();
         for stream in self.lane.all() {
-            stream.finish(&mut self.buffer);
+            stream.finish(&self.lane, &mut self.buffer);
         }
+        // Streams and lanes know each other; this lets go of both, and of their descriptors.
+        lock(&self.lane.streams).clear();
+        lock(&self.lane.marked).clear();
         let _ = self.lane.end_turn();
     }
 
@@ -238,7 +270,7 @@ impl Work {
     }
 
     fn look(&mut self, stream: &Arc<Stream>) {
-        let after = stream.pump(&mut self.buffer);
+        let after = stream.pump(&self.lane, &mut self.buffer);
         self.lane.follow(stream, after);
         match after {
             After::Rest | After::Gone => {}
@@ -254,4 +286,11 @@ impl Work {
 fn disk_of(folder: &Path) -> u64 {
     let _ = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
     folder.ancestors().find_map(|it| std::fs::metadata(it).ok()).map_or(0, |it| it.dev())
+}
+
+/// Says whether a thread of ours runs or could run.
+fn is_runnable(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+    // The name before the state may hold anything, parentheses too.
+    stat.is_ok_and(|it| it.rsplit_once(") ").is_some_and(|it| it.1.starts_with('R')))
 }

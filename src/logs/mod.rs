@@ -194,7 +194,7 @@ impl Logs {
 
     /// Writes what there is, and ends the threads; waits no longer than `limit` for a disk or for
     /// whoever reads the console.
-    pub fn finish(self, limit: Duration) {
+    pub fn finish(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let (ended, watch) = {
             let mut registry = lock(&self.shared.registry);
@@ -222,15 +222,7 @@ impl Logs {
             return Ok(Arc::clone(lane));
         }
         let lane = Arc::new(Lane::new()?);
-        let watch = match &registry.watch {
-            Some(watch) => Arc::clone(watch),
-            None => {
-                let watch = Arc::new(Watch::new()?);
-                let run = Arc::clone(&watch);
-                spawn("log watch", move || run.run())?;
-                Arc::clone(registry.watch.insert(watch))
-            }
-        };
+        let watch = registry.watch()?;
         watch.add(registry.folders.len() as u64, &lane)?;
         let (end, ended) = channel();
         let (mine, shared, place) =
@@ -242,6 +234,19 @@ impl Logs {
         registry.ended.push((Arc::clone(&lane), ended));
         registry.folders.insert(folder.to_owned(), Arc::clone(&lane));
         Ok(lane)
+    }
+}
+
+impl Registry {
+    /// The watch, started for the first lane.
+    fn watch(&mut self) -> io::Result<Arc<Watch>> {
+        if let Some(watch) = &self.watch {
+            return Ok(Arc::clone(watch));
+        }
+        let watch = Arc::new(Watch::new()?);
+        let run = Arc::clone(&watch);
+        spawn("log watch", move || run.run())?;
+        Ok(Arc::clone(self.watch.insert(watch)))
     }
 }
 

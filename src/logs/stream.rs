@@ -18,7 +18,7 @@ use nix::unistd::pipe2;
 use super::console::Voice;
 use super::file::LogFile;
 use super::intake::{Done, Got, Intake, Read};
-use super::lane::Lane;
+use super::lane::{BUFFER, Lane};
 use super::trouble::Troubles;
 use super::{lock, plan};
 
@@ -183,12 +183,13 @@ impl Stream {
     }
 
     /// Takes out what is in the pipe and writes it. For the lane's thread alone.
-    pub(super) fn pump(&self, buffer: &mut [u8]) -> After {
+    pub(super) fn pump(&self, lane: &Lane, buffer: &mut [u8]) -> After {
         let mut sink = lock(&self.sink);
         self.fulfil(&mut sink);
         let mut taken = 0;
         while taken < TURN {
-            self.flush(&mut sink);
+            self.flush(lane, &mut sink);
+            lane.progress();
             let got = lock(&self.intake).read(&self.read_end, buffer, sink.retry_at.is_some());
             taken += self.count(&got);
             match got.read {
@@ -201,7 +202,7 @@ impl Stream {
                     return if sink.retry_at.is_some() { After::Ending } else { After::Gone };
                 }
             }
-            got.drained.into_iter().for_each(|done| done());
+            call(got.drained);
         }
         if sink.retry_at.is_some() { After::Again } else { After::Rest }
     }
@@ -225,7 +226,7 @@ impl Stream {
     }
 
     /// Writes what waits, if it is time to try.
-    fn flush(&self, sink: &mut Sink) {
+    fn flush(&self, lane: &Lane, sink: &mut Sink) {
         if sink.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
@@ -246,13 +247,15 @@ impl Stream {
                 continue;
             }
             drop(intake);
-            match sink.file.write(&held) {
-                Ok(()) => lock(&self.intake).backlog.written(),
-                Err(stopped) => {
-                    self.refused(&held[stopped.written..]);
+            for start in (0..held.len()).step_by(BUFFER) {
+                let piece = &held[start..held.len().min(start + BUFFER)];
+                if let Err(stopped) = sink.file.write(piece) {
+                    self.refused(&held[start + stopped.written..]);
                     return self.failed(sink, &stopped.why);
                 }
+                lane.progress();
             }
+            lock(&self.intake).backlog.written();
         }
         sink.retry_at = None;
         self.troubles.over();
@@ -288,7 +291,7 @@ impl Stream {
             drop(intake);
             self.troubles.lost(lost);
         }
-        drained.into_iter().for_each(|done| done());
+        call(drained);
         let again = waits || behind || sink.retry_at.is_some();
         if again { After::Again } else { After::Rest }
     }
@@ -318,7 +321,8 @@ impl Stream {
                 self.troubles.failed(why);
             }
             taken += self.count(&got);
-            got.drained.into_iter().chain(drained).for_each(|done| done());
+            call(got.drained);
+            call(drained);
             match got.read {
                 Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => {}
                 Read::Nothing => return After::Again,
@@ -329,12 +333,13 @@ impl Stream {
     }
 
     /// A last look, as keepup ends: what cannot be written now is lost.
-    pub(super) fn finish(&self, buffer: &mut [u8]) {
+    pub(super) fn finish(&self, lane: &Lane, buffer: &mut [u8]) {
         lock(&self.intake).hurry();
         let mut sink = lock(&self.sink);
         sink.retry_at = sink.retry_at.map(|_| Instant::now());
         drop(sink);
-        self.pump(buffer);
+        self.pump(lane, buffer);
+        lock(&self.sink).file.close();
         let mut intake = lock(&self.intake);
         intake.end_line();
         let held = intake.backlog.take();
@@ -342,6 +347,12 @@ impl Stream {
         let open_line = held.last().is_some_and(|last| *last != b'\n');
         drop(intake);
         self.troubles.lost(lines + u64::from(open_line));
+    }
+}
+
+fn call(drained: Vec<Done>) {
+    for done in drained {
+        done();
     }
 }
 

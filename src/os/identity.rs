@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 
+use crate::plan::Service;
+
 /// A user and a group, as numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -96,4 +98,12 @@ mod tests {
         assert_eq!(missing(Some("no-such"), None), "there is no user `no-such`");
         assert_eq!(missing(None, Some("no-such")), "there is no group `no-such`");
     }
+}
+
+/// Who the pipes of a service belong to, where that is not keepup itself: `/dev/stdout` must be
+/// theirs to open.
+pub fn owner(service: &Service) -> Option<(u32, u32)> {
+    let (identity, _) = look_up(service.user.as_deref(), service.group.as_deref()).ok()?;
+    let identity = identity?;
+    Some((identity.uid.unwrap_or_else(|| geteuid().as_raw()), identity.gid))
 }

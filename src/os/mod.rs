@@ -24,4 +24,5 @@ mod strays;
 mod wait;
 mod watch;
 
+pub use identity::owner;
 pub use processes::{Happening, LiveRun, Output, Processes, Stream};

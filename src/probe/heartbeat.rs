@@ -296,3 +296,85 @@ fn stat(path: &Path) -> io::Result<Found> {
         Found::Special
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Looks at paths that begin with `/dead` hang until the gate opens.
+    static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    fn hang(path: &Path) -> io::Result<Found> {
+        if path.starts_with("/dead") {
+            drop(GATE.1.wait_while(GATE.0.lock().unwrap(), |open| !*open).unwrap());
+        }
+        let stamp = Stamp { dev: 1, ino: 1, mtime: (1, 1), ctime: (1, 1), size: 1 };
+        Ok(Found::File(stamp))
+    }
+
+    fn next(answers: &mut mpsc::Receiver<Event>) -> (String, u64, Sight) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let event = runtime.block_on(async { tokio::time::timeout(LIMIT, answers.recv()).await });
+        match event {
+            Ok(Some(Event::Looked { name, ticket, sight })) => (name.to_string(), ticket.0, sight),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn files_that_hang_hold_up_nobody_and_come_back_with_the_latest_question() {
+        let (sender, mut answers) = mpsc::channel(64);
+        let mut looker = Looker::with(sender, hang);
+        let dead: Vec<_> = (0..5).map(|nth| Name::from(format!("dead{nth}"))).collect();
+        let (path, alive) = (Path::new("/dead/beat"), Name::from("alive"));
+        let began = Instant::now();
+        looker.baseline(&dead[0], path);
+        assert!(began.elapsed() < LIMIT / 2, "a spawn waits for a dead disk");
+        for ticket in 1..=100 {
+            for name in &dead {
+                looker.look(name, Ticket(ticket), path);
+            }
+            looker.look(&alive, Ticket(ticket), Path::new("/alive"));
+            assert_eq!(next(&mut answers), ("alive".to_owned(), ticket, Sight::Still));
+        }
+        // One for each that hangs, one that works, and another that may be about to end.
+        assert!((6..=7).contains(&looker.threads()), "{} threads", looker.threads());
+        // The disk comes back, after a new run of one of them has begun.
+        looker.baseline(&dead[1], path);
+        looker.look(&dead[2], Ticket(101), path);
+        looker.forget(&dead[3]);
+        *GATE.0.lock().unwrap() = true;
+        GATE.1.notify_all();
+        let mut back: Vec<_> = (0..3).map(|_| next(&mut answers)).collect();
+        back.sort_by(|one, other| one.0.cmp(&other.0));
+        let told: Vec<_> = back.iter().map(|it| (it.0.as_str(), it.1)).collect();
+        assert_eq!(told, [("dead0", 100), ("dead2", 101), ("dead4", 100)]);
+        assert!(back.iter().all(|it| it.2 == Sight::Still));
+    }
+
+    fn file(size: u64) -> io::Result<Found> {
+        Ok(Found::File(Stamp { dev: 1, ino: 1, mtime: (1, 1), ctime: (1, 1), size }))
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_neither_a_beat_nor_forgotten() {
+        let mut watched = Watched::new(Arc::from(Path::new("/beat")));
+        let denied = || Err(io::Error::from_raw_os_error(libc::EACCES));
+        let nothing = Sight::Nothing("/beat: permission denied".to_owned());
+        assert_eq!(watched.see(denied()), nothing);
+        assert_eq!(watched.see(file(1)), Sight::Still, "the first that is seen is the baseline");
+        assert_eq!(watched.see(denied()), nothing);
+        assert_eq!(watched.see(file(1)), Sight::Still);
+        let missing = || Err(io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(watched.see(missing()), Sight::Nothing("/beat does not exist".to_owned()));
+        assert_eq!(watched.see(file(1)), Sight::Still, "the same file, mounted again");
+        assert_eq!(watched.see(file(2)), Sight::Beat);
+        watched.rebase = true;
+        assert_eq!(watched.see(file(3)), Sight::Still, "a new run began while it was looked at");
+        assert_eq!(watched.see(file(4)), Sight::Beat);
+    }
+}

@@ -3,6 +3,7 @@
 //! Before it, a failure ends keepup with an error. Once it turns, none does: a failure is an event.
 
 mod held;
+mod keeper;
 mod operator;
 mod start;
 mod world;
@@ -15,8 +16,8 @@ use crate::core::event::{Effect, Event};
 use crate::os::clock::now;
 use crate::plan::{Level, Name, Signal};
 use crate::status::{About, ServiceStatus, Status};
+use keeper::Keeper;
 use operator::Operators;
-use start::Keeper;
 use world::{Turn, World};
 
 pub use start::{Failed, run};
@@ -50,7 +51,6 @@ impl Loop {
 
     /// Has the core take in an event, and does what it says. The code to end with, if it says so.
     fn take_in(&mut self, event: Event) -> Option<u8> {
-        self.observe(&event);
         self.core.step(now(), event, &mut self.effects);
         let mut code = None;
         let mut effects = std::mem::take(&mut self.effects);
@@ -64,16 +64,6 @@ impl Loop {
         self.effects = effects;
         self.operators.answer(&self.core);
         code
-    }
-
-    /// Counts what passes by.
-    fn observe(&self, event: &Event) {
-        if let Event::Probed { name, ticket, answer, took } = event
-            && let Some(service) = self.core.service(name)
-            && let Some(role) = service.role_of(*ticket)
-        {
-            self.world.metrics.probed(name, role, answer, *took);
-        }
     }
 
     fn heed(&mut self, signal: Signal) -> Option<u8> {

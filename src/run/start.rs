@@ -1,7 +1,6 @@
 //! What comes before the loop and after it: the only part of a run that may fail.
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
@@ -189,11 +188,14 @@ fn serve(
     let counted = Arc::clone(logs);
     let count = move |service: &plan::Name| {
         let stats = counted.stats(service);
-        LogCount { service: service.to_string(), bytes: stats.bytes, lines_lost: stats.lines_lost }
+        LogCount { service: service.clone(), bytes: stats.bytes, lines_lost: stats.lines_lost }
     };
     let tailed = Arc::clone(logs);
     let tail = move |name: &str, lines| match tailed.tail(&plan::Name::from(name), lines) {
-        Some(tail) => tail.read(),
+        Some(tail) => {
+            let lines = tail.read();
+            Ok(lines.join(&b'\n'))
+        }
         None => Ok(Vec::new()),
     };
     let control = Control::new(Sources {
@@ -236,8 +238,6 @@ async fn finish(turning: Loop, code: u8) {
     let World { processes, logs, journal, .. } = world;
     keeper.close(&core, &processes, LAST_WAIT);
     // What a hung disk does not take in time is lost with us; systemd would not wait either.
-    if let Ok(logs) = Arc::try_unwrap(logs) {
-        logs.finish(LAST_WAIT);
-    }
+    logs.finish(LAST_WAIT);
     journal.close(LAST_WAIT);
 }

@@ -2,44 +2,99 @@
 //! luck: every wait is for something, with one overall limit.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::world::{self, kill, wait_until};
+
 /// Nothing here takes so long, unless it never comes.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// In the environment of every process of a test, so that none is missed: the test's folder.
+const MARK: &str = "KEEPUP_TEST";
+
+/// What keepup wrote to its stdout, in the test's folder.
+pub(crate) const STDOUT: &str = "stdout";
 
 /// A folder that goes with its owner.
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub fn new() -> Folder {
-        use std::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) fn new() -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("keepup-{}-{nth}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("keepup-{}-{nth}.t", std::process::id()));
         fs::create_dir_all(&path).unwrap();
+        // Services may run as somebody else.
+        set_mode(&path, 0o755);
         Folder(path)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    pub fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
+    /// The text of a file; empty if it is not there.
+    pub(crate) fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.path(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for a whole line in a file, and gives the first.
+    pub(crate) fn wait_line(&self, name: &str) -> String {
+        wait_until(&format!("`{name}` has a line"), || self.read(name).contains('\n'));
+        self.read(name).lines().next().unwrap().to_owned()
+    }
+
+    /// Waits for a number on the first line of a file.
+    pub(crate) fn wait_pid(&self, name: &str) -> i32 {
+        self.wait_line(name).trim().parse().unwrap()
+    }
+
+    /// Processes of this test that live, keepup itself among them.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mark = format!("{MARK}={}", self.0.display());
+        world::pids()
+            .filter(|&pid| {
+                let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environ.split(|&byte| byte == 0).any(|it| it == mark.as_bytes())
+            })
+            .collect()
+    }
+
+    /// A command that belongs to this test.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for name in ["STATE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY", "JOURNAL_STREAM"] {
+            command.env_remove(name);
+        }
+        for name in ["KEEPUP_SOCKET", "NOTIFY_SOCKET", "KEEPUP_RUN", "KEEPUP_SERVICE"] {
+            command.env_remove(name);
+        }
+        command.current_dir(&self.0).env(MARK, &self.0);
+        command
+    }
+
+    /// The keepup that was built for this test, in an environment that does not steer it.
+    pub(crate) fn keepup(&self) -> Command {
+        self.command(KEEPUP)
     }
 }
+
+/// The program under test.
+pub(crate) const KEEPUP: &str = env!("CARGO_BIN_EXE_keepup");
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -47,38 +102,57 @@ impl Drop for Folder {
     }
 }
 
-/// A running keepup.
-pub struct Keepup {
-    pub child: Child,
-    pub folder: Folder,
-    lines: Receiver<String>,
-    /// All that it said so far, for the message of a test that fails.
-    pub said: Vec<String>,
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// `[supervisor]` with every folder inside `folder`, and `more` keys.
-pub fn supervisor(more: &str) -> String {
+/// `[supervisor]` with every folder inside the test's, and `more` keys.
+pub(crate) fn supervisor(more: &str) -> String {
     format!(
         "[supervisor]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nlog_dir = \"logs\"\n{more}\n"
     )
 }
 
+/// `[service.NAME]` that runs a shell script, and `more` keys.
+pub(crate) fn shell(name: &str, script: &str, more: &str) -> String {
+    format!("[service.{name}]\ncommand = [\"sh\", \"-c\", '''\n{script}\n''']\n{more}\n")
+}
+
+/// A running keepup.
+pub(crate) struct Keepup {
+    pub(crate) child: Child,
+    /// The keepup itself, where `child` only waits for it.
+    pub(crate) pid: i32,
+    pub(crate) folder: Folder,
+    lines: Receiver<String>,
+    /// All that it said so far, for the message of a test that fails.
+    said: Vec<String>,
+    events: Vec<Value>,
+    /// How many of `events` were waited for.
+    waited: usize,
+    /// How much of the file of events was read.
+    offset: u64,
+}
+
 impl Keepup {
     /// Starts keepup on `services`, with every folder inside a new one.
-    pub fn start(services: &str) -> Keepup {
+    pub(crate) fn start(services: &str) -> Keepup {
         Keepup::start_in(Folder::new(), "", services)
     }
 
-    pub fn start_in(folder: Folder, more: &str, services: &str) -> Keepup {
+    /// Starts it with `more` keys in `[supervisor]`.
+    pub(crate) fn start_in(folder: Folder, more: &str, services: &str) -> Keepup {
         folder.write("supervisor.toml", &format!("{}{services}", supervisor(more)));
-        let mut command = keepup();
-        command.current_dir(&folder.0);
+        let command = folder.keepup();
         Keepup::launch(folder, command)
     }
 
-    /// Starts what `command` says, which is or becomes keepup.
-    pub fn launch(folder: Folder, mut command: Command) -> Keepup {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    /// Starts what `command` says, which is or becomes keepup. Its stdout goes to a file.
+    pub(crate) fn launch(folder: Folder, mut command: Command) -> Keepup {
+        let stdout = fs::File::create(folder.path(STDOUT)).unwrap();
+        let offset = fs::metadata(folder.path("state/events.jsonl")).map_or(0, |it| it.len());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (tell, lines) = channel();
@@ -90,11 +164,13 @@ impl Keepup {
                 }
             }
         });
-        Keepup { child, folder, lines, said: Vec::new() }
+        let pid = child.id().cast_signed();
+        Keepup { child, pid, folder, lines, said: vec![], events: vec![], waited: 0, offset }
     }
 
-    /// Waits for a line that holds all of `words`; only what was not waited for yet counts.
-    pub fn wait_for(&mut self, words: &[&str]) -> String {
+    /// Waits for a line on its stderr that holds all of `words`; only what was not waited for yet
+    /// counts.
+    pub(crate) fn wait_for(&mut self, words: &[&str]) -> String {
         let end = Instant::now() + LIMIT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -115,123 +191,165 @@ impl Keepup {
         }
     }
 
-    /// Waits until `name` says that it is up, and gives its pid.
-    pub fn wait_up(&mut self, name: &str) -> i32 {
-        let line = self.wait_for(&[name, "up, pid "]);
-        line.rsplit("pid ").next().unwrap().trim().parse().unwrap()
+    /// All that it said on its stderr so far.
+    pub(crate) fn said(&mut self) -> String {
+        self.said.extend(self.lines.try_iter());
+        self.said.join("\n")
     }
 
-    pub fn signal(&self, signal: i32) {
-        kill(self.child.id().cast_signed(), signal);
+    /// Waits for the next event of this name and service; those passed over are not waited for
+    /// again.
+    pub(crate) fn event(&mut self, service: &str, event: &str) -> Value {
+        self.event_with(service, event, |_| true)
     }
 
-    /// Waits for its end.
-    pub fn wait_exit(&mut self) -> ExitStatus {
-        // Its stderr ends with it (its services have none of it).
+    /// Waits for the next event of this name and service of which `is` holds.
+    pub(crate) fn event_with(
+        &mut self,
+        service: &str,
+        event: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
         let end = Instant::now() + LIMIT;
         loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.said.push(line),
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("keepup does not end; it said:\n{}", self.said.join("\n"))
+            let ended = self.child.try_wait().unwrap().is_some();
+            self.read_events();
+            while self.waited < self.events.len() {
+                let it = self.events[self.waited].clone();
+                self.waited += 1;
+                if it["service"] == service && it["event"] == event && is(&it) {
+                    return it;
                 }
             }
+            if ended || Instant::now() > end {
+                let (said, events) = (self.said(), self.told());
+                panic!(
+                    "waited in vain for `{event}` of `{service}`; ended: {ended}; \
+                     keepup said:\n{said}\nevents:\n{events}"
+                );
+            }
+            world::pause();
         }
     }
 
+    fn read_events(&mut self) {
+        let Ok(mut file) = fs::File::open(self.folder.path("state/events.jsonl")) else {
+            return;
+        };
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.offset += whole as u64;
+        for line in text[..whole].lines() {
+            let event = serde_json::from_str(line);
+            self.events.push(event.unwrap_or_else(|it| panic!("not JSON: {line}: {it}")));
+        }
+    }
+
+    /// All events of a service so far, of this name.
+    pub(crate) fn events(&mut self, service: &str, event: &str) -> Vec<Value> {
+        self.read_events();
+        let of = |it: &&Value| it["service"] == service && it["event"] == event;
+        self.events.iter().filter(of).cloned().collect()
+    }
+
+    /// All events so far, as text.
+    fn told(&self) -> String {
+        let lines: Vec<String> = self.events.iter().map(Value::to_string).collect();
+        lines.join("\n")
+    }
+
+    /// Waits until `name` is up, and gives its pid.
+    pub(crate) fn up(&mut self, name: &str) -> i32 {
+        let pid = self.event(name, "up")["pid"].as_i64().unwrap();
+        i32::try_from(pid).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        kill(self.pid, signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let end = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > end {
+                let said = self.said();
+                panic!("keepup does not end; it said:\n{said}");
+            }
+            world::pause();
+        }
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub(crate) fn wait_code(&mut self) -> i32 {
+        let status = self.wait_exit();
+        status.code().unwrap_or_else(|| panic!("keepup died: {status:?}\n{}", self.said()))
+    }
+
+    /// Asks it to end; it must do so cleanly, and leave nothing.
+    pub(crate) fn end(&mut self) {
+        self.signal(libc::SIGTERM);
+        assert_eq!(self.wait_code(), 0, "{}", self.said());
+        assert_eq!(self.folder.processes(), [0; 0], "{}", self.said());
+    }
+
     /// Runs a client command against it.
-    pub fn client(&self, arguments: &[&str]) -> Output {
-        keepup().args(arguments).current_dir(&self.folder.0).output().unwrap()
+    pub(crate) fn client(&self, arguments: &[&str]) -> Output {
+        self.folder.keepup().args(arguments).output().unwrap()
+    }
+
+    /// Runs a client command against it that must succeed, and gives its output.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// `keepup status --json`.
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> Value {
         let output = self.client(&["status", "--json"]);
-        assert!(output.status.code().is_some_and(|code| code < 2), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|it| panic!("{it}: {output:?}"))
     }
 
     /// The part of the status that is about one service.
-    pub fn service(&self, name: &str) -> serde_json::Value {
+    pub(crate) fn service(&self, name: &str) -> Value {
         let status = self.status();
         let services = status["services"].as_array().unwrap();
         services.iter().find(|it| it["name"] == name).unwrap().clone()
+    }
+
+    /// Waits until this field of the service's status has this value.
+    pub(crate) fn wait_status(&self, name: &str, field: &str, value: impl Into<Value>) {
+        let value = value.into();
+        let what = format!("{field} of `{name}` is {value}");
+        wait_until(&what, || self.service(name)[field] == value);
+    }
+
+    /// Kills keepup as nothing should, and gives back its folder. What it ran goes on.
+    pub(crate) fn die(mut self) -> Folder {
+        kill(self.pid, libc::SIGKILL);
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.folder, Folder(PathBuf::new()))
     }
 }
 
 impl Drop for Keepup {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // Twice: everything is killed at once.
-            self.signal(15);
-            self.signal(15);
-            let _ = self.child.wait();
+        if self.folder.0.as_os_str().is_empty() {
+            return;
+        }
+        kill(self.pid, libc::SIGKILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        world::kill_all(&self.folder);
+        if !std::thread::panicking() {
+            let said = self.said();
+            assert!(!said.contains("panicked"), "keepup panicked:\n{said}");
         }
     }
-}
-
-/// The keepup that was built for this test, in an environment that does not steer it.
-pub fn keepup() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keepup"));
-    for name in ["STATE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY", "JOURNAL_STREAM"] {
-        command.env_remove(name);
-    }
-    command.env_remove("KEEPUP_SOCKET").env_remove("NOTIFY_SOCKET");
-    command
-}
-
-#[expect(unsafe_code, reason = "kill(2) has no safe form without another dependency of the tests")]
-pub fn kill(pid: i32, signal: i32) {
-    // SAFETY: kill takes two numbers and touches no memory.
-    unsafe { libc::kill(pid, signal) };
-}
-
-/// Does a process of this number live (and is no zombie)?
-pub fn lives(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
-}
-
-/// Waits until `holds` does.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    let (_keep, never) = channel::<()>();
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        // A pause between two looks, not a wait for luck.
-        let _ = never.recv_timeout(Duration::from_millis(5));
-    }
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// What a GET of `path` answers, head and body; an error text if nothing does.
-pub fn get(port: u16, path: &str) -> Result<String, String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|it| it.to_string())?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .map_err(|it| it.to_string())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|it| it.to_string())?;
-    if answer.is_empty() { Err("an empty answer".to_owned()) } else { Ok(answer) }
-}
-
-/// A virtual environment with uvicorn in it, made once and kept for the next time.
-pub fn uvicorn() -> &'static Path {
-    static VENV: OnceLock<PathBuf> = OnceLock::new();
-    VENV.get_or_init(|| {
-        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("venv");
-        let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/demo/setup.sh");
-        let output = Command::new(setup).arg(&venv).output().unwrap();
-        assert!(
-            output.status.success(),
-            "cannot install uvicorn with pip: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        venv.join("bin/uvicorn")
-    })
 }

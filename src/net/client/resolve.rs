@@ -98,7 +98,10 @@ impl Resolver {
 
     /// Looks up what is asked for until there is nothing left.
     fn work(&self) {
-        while let Some(host) = self.desk().next() {
+        loop {
+            // The desk must be free during the look-up, so its guard must end with this line.
+            let next = self.desk().next();
+            let Some(host) = next else { return };
             // A panic would leave those who wait without an answer, and the seat taken.
             let found = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(&host)));
             let outcome = found.unwrap_or_else(|_| Err(BROKEN.to_owned())).map(Arc::from);

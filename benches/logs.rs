@@ -1,0 +1,162 @@
+//! Log throughput, with rotation, against `cat > file`: in turn, several rounds, same writer.
+//!
+//! `cargo bench --bench logs -- [MIB] [ROUNDS] [FOLDER] [BYTES A WRITE]`
+#![expect(clippy::unwrap_used, reason = "a measurement may fail loudly")]
+#![expect(clippy::print_stdout, reason = "its output is the result")]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use keepup::logs::{Console, Logs};
+use keepup::plan::{self, Name};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+const LINE: usize = 100;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
+    let number = |at: usize, or: usize| args.get(at).map_or(or, |it| it.parse().unwrap());
+    match args.first().map(String::as_str) {
+        Some("write") => write(number(1, 0), number(2, 0)),
+        Some("cat") => report(cat(Path::new(&args[1]), number(2, 0), number(3, 0))),
+        Some("keepup") => report(keepup(Path::new(&args[1]), number(2, 0), number(3, 0))),
+        _ => {
+            let folder = args.get(2).map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
+            compare(number(0, 1024), number(1, 5), Path::new(folder), number(3, 65536));
+        }
+    }
+}
+
+/// Wall time, CPU time of the reader, CPU time of the writer.
+type Cost = (Duration, Duration, Duration);
+
+fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
+    println!("{mib} MiB of {LINE}-byte lines, {chunk} bytes a write, in {}", folder.display());
+    let mut ratios = Vec::new();
+    for round in 1..=rounds {
+        let subjects = if round % 2 == 0 { ["keepup", "cat"] } else { ["cat", "keepup"] };
+        let mut costs = subjects.map(|it| measure(it, folder, mib, chunk));
+        if round % 2 == 0 {
+            costs.reverse();
+        }
+        let [cat, keepup] = costs;
+        let speed = |cost: Cost| f64::from(u32::try_from(mib).unwrap()) / cost.0.as_secs_f64();
+        println!(
+            "round {round}: cat {:.0} MiB/s, {:.0?} + {:.0?} CPU; keepup {:.0} MiB/s, {:.0?} + {:.0?} CPU",
+            speed(cat),
+            cat.1,
+            cat.2,
+            speed(keepup),
+            keepup.1,
+            keepup.2
+        );
+        let per = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+        ratios.push([
+            speed(keepup) / speed(cat),
+            per(keepup.1, cat.1),
+            per(keepup.1 + keepup.2, cat.1 + cat.2),
+        ]);
+    }
+    let [speed, cpu, total] = [0, 1, 2].map(|at| {
+        let mut all: Vec<f64> = ratios.iter().map(|it| it[at]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    });
+    println!("median: speed {speed:.2} x cat, CPU {cpu:.2} x cat, with the writer's {total:.2} x");
+}
+
+/// Runs one subject in a process of its own, so that its CPU time is its own.
+fn measure(subject: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
+    let folder = folder.join(format!("bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    nix::unistd::sync();
+    let done = Command::new(std::env::current_exe().unwrap())
+        .arg(subject)
+        .arg(&folder)
+        .args([mib.to_string(), chunk.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    let mut times = text.split_whitespace().map(|it| Duration::from_micros(it.parse().unwrap()));
+    (times.next().unwrap(), times.next().unwrap(), times.next().unwrap())
+}
+
+fn report(cost: Cost) {
+    println!("{} {} {}", cost.0.as_micros(), cost.1.as_micros(), cost.2.as_micros());
+}
+
+fn cat(folder: &Path, mib: usize, chunk: usize) -> Cost {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let file = File::create(folder.join("cat.log")).unwrap();
+    let start = Instant::now();
+    let mut cat = Command::new("cat").stdin(read).stdout(file).spawn().unwrap();
+    let mut writer = writer(mib, chunk, write.into());
+    assert!(cat.wait().unwrap().success());
+    let wall = start.elapsed();
+    // The writer is not waited for yet, so this is what cat took.
+    let reader = cpu(UsageWho::RUSAGE_CHILDREN);
+    assert!(writer.wait().unwrap().success());
+    (wall, reader, cpu(UsageWho::RUSAGE_CHILDREN).checked_sub(reader).unwrap())
+}
+
+fn keepup(folder: &Path, mib: usize, chunk: usize) -> Cost {
+    let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
+    let name = Name::from("api");
+    let plan = plan::Logs {
+        file: PathBuf::from(folder).join("api.log"),
+        max_size: 50_000_000,
+        keep: 10,
+        console: false,
+        buffer: 1 << 20,
+    };
+    logs.add(&name, &plan, None).unwrap();
+    let out = File::from(logs.writer(&name).unwrap());
+    let start = Instant::now();
+    let mut writer = writer(mib, chunk, out.into());
+    assert!(writer.wait().unwrap().success());
+    let (send, done) = channel();
+    logs.drain(&name, Box::new(move || send.send(()).unwrap()));
+    done.recv().unwrap();
+    let wall = start.elapsed();
+    let stats = logs.stats(&name);
+    assert_eq!((stats.bytes, stats.lines_lost), ((mib as u64) << 20, 0));
+    logs.finish(Duration::from_secs(5));
+    (wall, cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN))
+}
+
+fn writer(mib: usize, chunk: usize, out: Stdio) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["write", &mib.to_string(), &chunk.to_string()])
+        .stdout(out)
+        .spawn()
+        .unwrap()
+}
+
+fn write(mib: usize, chunk: usize) {
+    let mut lines = vec![b'x'; chunk + LINE];
+    for end in (LINE - 1..lines.len()).step_by(LINE) {
+        lines[end] = b'\n';
+    }
+    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    let (mut left, mut at) = (mib << 20, 0);
+    while left != 0 {
+        let count = chunk.min(left);
+        out.write_all(&lines[at..at + count]).unwrap();
+        (left, at) = (left - count, (at + count) % LINE);
+    }
+}
+
+fn cpu(who: UsageWho) -> Duration {
+    let usage = getrusage(who).unwrap();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.try_into().unwrap())
+}

@@ -1,0 +1,226 @@
+//! Disks that are full, read-only, or do not answer.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::world::{Folder, LIMIT, World, lines, name, plan, wait_until, write_aside};
+
+/// A small file system in memory. Needs root.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn new(folder: &Folder, size: &str) -> Tmpfs {
+        let path = folder.path("disk");
+        std::fs::create_dir(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "this test must be able to mount a tmpfs");
+        Tmpfs(path)
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let done = Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap();
+        assert!(done.success(), "mount -o {options}");
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A real file system in a file, which can be made to answer no more. Needs root.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn new(folder: &Folder) -> Loop {
+        let (image, path) = (folder.path("image"), folder.path("disk"));
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap();
+        assert!(made.success(), "this test needs mkfs.ext4");
+        let mounted =
+            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path).status().unwrap();
+        assert!(mounted.success(), "this test must be able to mount a loop device");
+        Loop(path)
+    }
+
+    fn freeze(&self) -> Frozen<'_> {
+        assert!(Command::new("fsfreeze").arg("-f").arg(&self.0).status().unwrap().success());
+        Frozen(self)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Writes to the disk hang as long as this lives.
+struct Frozen<'a>(&'a Loop);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0.0).status();
+    }
+}
+
+#[test]
+fn while_a_disk_hangs_its_services_and_all_others_go_on() {
+    let folder = Folder::new();
+    let disk = Loop::new(&folder);
+    let world = World::new();
+    let mut hanging = plan(disk.0.join("api.log"));
+    hanging.buffer = 400_000;
+    let mut out = world.add("api", &hanging);
+    let idle = world.add("idle", &plan(disk.0.join("idle.log")));
+    let mut well = world.add("well", &plan(folder.path("well.log")));
+    out.write_all(&lines(0..10)).unwrap();
+    world.drain("api");
+    world.drain("idle");
+    let frozen = disk.freeze();
+    let all = lines(10..50_000);
+    write_aside(out.try_clone().unwrap(), all).recv_timeout(LIMIT).expect("the service goes on");
+    world.drain("api");
+    let lost = world.lost("api");
+    assert!(lost > 30_000, "{lost}");
+    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    assert!(problem.contains("the disk has not answered for 1s"), "{problem}");
+    // Others on the same disk, one that is new there, and one on another disk.
+    (&idle).write_all(b"kept\n").unwrap();
+    world.drain("idle");
+    let mut new = world.add("new", &plan(disk.0.join("new.log")));
+    new.write_all(b"kept, too\n").unwrap();
+    world.drain("new");
+    well.write_all(b"written\n").unwrap();
+    world.drain("well");
+    assert_eq!(folder.read("well.log"), "written\n");
+    drop(frozen);
+    wait_until("writing again", || world.logs.stats(&name("api")).problem.is_none());
+    wait_until("idle, too", || folder.read("disk/idle.log") == "kept\n");
+    wait_until("new, too", || folder.read("disk/new.log") == "kept, too\n");
+    (&out).write_all(&lines(50_000..50_010)).unwrap();
+    world.drain("api");
+    let file = folder.read("disk/api.log");
+    let lost = world.lost("api");
+    let mark = format!("keepup: {lost} lines lost (the disk has not answered for 1s)\n");
+    let (before, after) = file.split_once(&mark).expect("the mark");
+    let kept = u32::try_from(50_000 - lost).unwrap();
+    assert!(before.as_bytes() == lines(0..kept), "whole lines, in order, up to the gap");
+    assert_eq!(after.as_bytes(), lines(50_000..50_010), "and those behind it");
+    assert_eq!(world.lost("idle") + world.lost("new"), 0);
+    world.finish();
+}
+
+#[test]
+fn a_disk_that_hangs_from_the_start_and_to_the_end_holds_nobody_up() {
+    let folder = Folder::new();
+    let disk = Loop::new(&folder);
+    let frozen = disk.freeze();
+    let world = World::new();
+    let out = world.add("api", &plan(disk.0.join("sub/api.log")));
+    write_aside(out, lines(0..5_000)).recv_timeout(LIMIT).expect("the service goes on");
+    world.drain("api");
+    let tail = world.logs.tail(&name("api"), 1).unwrap();
+    let start = Instant::now();
+    world.logs.finish(Duration::from_millis(200));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(frozen);
+    assert!(tail.read()[0].starts_with(b"line 0004999"));
+    wait_until("what was kept", || folder.read("disk/sub/api.log").as_bytes() == lines(0..5_000));
+}
+
+#[test]
+fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
+    let folder = Folder::new();
+    let disk = Tmpfs::new(&folder, "256k");
+    let world = World::new();
+    let mut plan = plan(disk.0.join("api.log"));
+    plan.buffer = 100_000;
+    let out = world.add("api", &plan);
+    let all = lines(0..50_000);
+    let took = write_aside(out.try_clone().unwrap(), all).recv_timeout(LIMIT).unwrap();
+    assert!(took < Duration::from_secs(5), "the service was held up for {took:?}");
+    world.drain("api");
+    let lost = world.lost("api");
+    assert!(lost > 40_000, "{lost}");
+    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let path = plan.file.display();
+    assert_eq!(
+        problem,
+        format!(
+            "cannot write `{path}`: no space left on device; {lost} lines lost so far, retrying"
+        )
+    );
+    disk.remount("size=10m");
+    wait_until("writing again", || world.logs.stats(&name("api")).problem.is_none());
+    (&out).write_all(&lines(50_000..50_010)).unwrap();
+    world.drain("api");
+    let file = folder.read("disk/api.log");
+    let mark = format!("keepup: {lost} lines lost (no space left on device)\n");
+    let (before, after) = file.split_once(&mark).expect("the mark");
+    assert!(before.len() > 256_000 + 90_000, "disk and buffer were used: {}", before.len());
+    let kept = u32::try_from(50_000 - lost).unwrap();
+    assert!(before.as_bytes() == lines(0..kept), "whole lines, in order, up to the gap");
+    assert_eq!(after.as_bytes(), lines(50_000..50_010), "and those behind it");
+    let texts = world.texts();
+    assert_eq!(texts.len(), 3, "began, lost, over: {texts:#?}");
+    assert!(texts[0].ends_with("no space left on device; nothing is lost so far, retrying"));
+    assert!(texts[2].starts_with(&format!("writing `{path}` again after ")), "{}", texts[2]);
+    assert!(texts[2].ends_with(&format!(", {lost} lines lost")), "{}", texts[2]);
+    world.finish();
+}
+
+#[test]
+fn a_short_shortage_loses_nothing() {
+    let folder = Folder::new();
+    let disk = Tmpfs::new(&folder, "128k");
+    let world = World::new();
+    let out = world.add("api", &plan(disk.0.join("api.log")));
+    let all = lines(0..10_000);
+    write_aside(out, all.clone()).recv_timeout(LIMIT).unwrap();
+    world.drain("api");
+    assert!(world.logs.stats(&name("api")).problem.is_some());
+    disk.remount("size=10m");
+    wait_until("all of it", || folder.read("disk/api.log").as_bytes() == all);
+    assert_eq!(world.lost("api"), 0);
+    world.finish();
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_at_the_end_is_counted() {
+    let folder = Folder::new();
+    let disk = Tmpfs::new(&folder, "64k");
+    let world = World::new();
+    let out = world.add("api", &plan(disk.0.join("api.log")));
+    write_aside(out, lines(0..5_000)).recv_timeout(LIMIT).unwrap();
+    world.drain("api");
+    let told = std::sync::Arc::clone(&world.told);
+    world.finish();
+    let whole = folder.read("disk/api.log").bytes().filter(|&it| it == b'\n').count() as u64;
+    assert_eq!(told.lock().unwrap().last().unwrap().lines_lost, 5000 - whole);
+}
+
+#[test]
+fn a_read_only_disk_is_waited_for() {
+    let folder = Folder::new();
+    let disk = Tmpfs::new(&folder, "1m");
+    disk.remount("ro");
+    let world = World::new();
+    let mut out = world.add("api", &plan(disk.0.join("new/api.log")));
+    out.write_all(b"line\n").unwrap();
+    world.drain("api");
+    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    assert!(problem.contains("read-only file system; nothing is lost so far"), "{problem}");
+    disk.remount("rw");
+    wait_until("the line", || folder.read("disk/new/api.log") == "line\n");
+    world.finish();
+}

@@ -1,0 +1,8 @@
+//! The logs with real pipes, files, processes and disks.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod disk;
+mod files;
+mod flow;
+mod memory;
+mod world;

@@ -1,0 +1,61 @@
+//! What many services cost.
+
+use std::io::Write;
+use std::process::Command;
+
+use crate::world::{Folder, World, lines, plan};
+
+#[test]
+fn further_services_need_no_thread_and_little_memory() {
+    // Alone in a process: other tests' memory would be counted, too.
+    let test = "memory::a_hundred_services_and_two_hundred_more";
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+#[test]
+#[ignore = "run by the test above, in a process of its own"]
+fn a_hundred_services_and_two_hundred_more() {
+    let folder = Folder::new();
+    let world = World::new();
+    let bare = (proportional_kib(), threads());
+    let mut outs = use_services(&world, &folder, 0..100);
+    let hundred = (proportional_kib(), threads());
+    outs.extend(use_services(&world, &folder, 100..300));
+    let more = (proportional_kib(), threads());
+    assert_eq!((hundred.1, more.1), (bare.1 + 2, bare.1 + 2), "one for the disk and the watch");
+    assert!(hundred.0 < bare.0 + 1500, "{bare:?} {hundred:?}");
+    assert!(more.0 < hundred.0 + 200 * 4, "4 KiB for each further one: {hundred:?} {more:?}");
+    world.finish();
+}
+
+fn use_services(world: &World, folder: &Folder, range: std::ops::Range<u32>) -> Vec<std::fs::File> {
+    let mut outs = Vec::new();
+    for number in range.clone() {
+        let file = folder.path(&format!("api-{number}.log"));
+        let mut out = world.add(&format!("api-{number}"), &plan(file));
+        out.write_all(&lines(0..500)).unwrap();
+        outs.push(out);
+    }
+    for number in range {
+        world.drain(&format!("api-{number}"));
+        let text = folder.read(&format!("api-{number}.log"));
+        assert!(text.as_bytes() == lines(0..500));
+    }
+    outs
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// The process's share of all memory it uses.
+fn proportional_kib() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find(|it| it.starts_with("Pss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,7 @@
+//! Probes, the HTTP client and heartbeat looks against real sockets and files.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod answers;
+mod heartbeat;
+mod leaks;
+mod world;

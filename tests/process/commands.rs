@@ -1,0 +1,321 @@
+//! What an operator says, and is told.
+
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{Folder, Keepup, shell, supervisor};
+use crate::world::{body, code, exchange, kill, lives, wait, wait_until};
+
+fn sleeper(more: &str) -> Keepup {
+    let mut keepup = Keepup::start(&shell("api", "exec sleep 1000", more));
+    keepup.up("api");
+    keepup
+}
+
+#[test]
+fn status_as_json_has_every_field() {
+    let keepup = sleeper(
+        "[service.api.liveness]\nexec = [\"true\"]\n[service.api.heartbeat]\nfile = \"beat\"\n\
+         degraded_after = \"10s\"\nunhealthy_after = \"20s\"\n",
+    );
+    wait_until("its probe was asked", || keepup.service("api")["probes"][0]["ok"] == true);
+    let status = keepup.status();
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let supervisor = &status["supervisor"];
+    assert_eq!(keys(supervisor), ["config", "host", "level", "pid", "uptime_seconds", "version"]);
+    assert_eq!(supervisor["pid"], keepup.pid);
+    assert_eq!(supervisor["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(keys(&supervisor["host"]), ["disk_used_percent", "load1", "memory_used_percent"]);
+    let api = &status["services"][0];
+    let expected = [
+        "cpu_percent",
+        "failures_in_row",
+        "health",
+        "heartbeat_age_seconds",
+        "last_end",
+        "max_restarts",
+        "memory_bytes",
+        "name",
+        "next_start_in_seconds",
+        "pid",
+        "probes",
+        "ready",
+        "restarts",
+        "restarts_in_window",
+        "run",
+        "state",
+        "uptime_percent_24h",
+        "uptime_seconds",
+        "want",
+    ];
+    assert_eq!(keys(api), expected);
+    assert_eq!((&api["want"], &api["state"], &api["run"]), (&"up".into(), &"up".into(), &1.into()));
+    assert_eq!(api["health"], "starting", "no heartbeat came yet");
+    assert_eq!(
+        keys(&api["probes"][0]),
+        ["class", "detail", "kind", "latency_ms", "misses", "ok", "role", "target"]
+    );
+    let pid = i32::try_from(api["pid"].as_i64().unwrap()).unwrap();
+    kill(pid, libc::SIGKILL);
+    wait_until("it ended", || !keepup.service("api")["last_end"].is_null());
+    let last_end = keepup.service("api")["last_end"].clone();
+    assert_eq!(keys(&last_end), ["at", "exit", "incident", "reason"]);
+    assert_eq!(keys(&last_end["exit"]), ["code", "core_dumped", "oom", "signal", "text"]);
+    assert_eq!(last_end["exit"]["signal"], "SIGKILL");
+}
+
+#[test]
+fn status_as_a_table_shows_each_service_and_can_show_one() {
+    let mut keepup = Keepup::start(
+        &(shell("api", "exec sleep 1000", "") + &shell("worker", "exec sleep 1000", "")),
+    );
+    let pid = keepup.up("api").to_string();
+    let table = keepup.ask(&["status"]);
+    assert!(table.lines().any(|it| it.contains("api") && it.contains(&pid)), "{table}");
+    assert!(table.contains("worker"), "{table}");
+    let one = keepup.ask(&["status", "api"]);
+    assert!(one.contains(&pid) && !one.contains("worker"), "{one}");
+}
+
+#[test]
+fn stop_returns_when_it_is_down_and_the_policy_leaves_it_down() {
+    let mut keepup = sleeper("[service.api.restart]\ndelay = \"1ms\"\n");
+    let pid = i32::try_from(keepup.service("api")["pid"].as_i64().unwrap()).unwrap();
+    keepup.ask(&["stop", "api"]);
+    assert!(!lives(pid));
+    let status = keepup.service("api");
+    assert_eq!((&status["want"], &status["state"]), (&"down".into(), &"down".into()));
+    let stopping = keepup.event("api", "stopping");
+    assert!(stopping["by"].is_number(), "by whom: {stopping}");
+    // A hundred delays.
+    wait(std::time::Duration::from_millis(100));
+    assert_eq!(keepup.service("api")["state"], "down");
+    assert_eq!(keepup.service("api")["run"], 1);
+    assert!(keepup.child.try_wait().unwrap().is_none(), "an operator may start it again");
+    keepup.ask(&["start", "api"]);
+    assert_eq!(keepup.service("api")["state"], "up");
+    assert_eq!(keepup.service("api")["run"], 2);
+}
+
+#[test]
+fn restart_returns_when_another_run_is_up_and_does_not_count() {
+    let keepup = sleeper("[service.api.restart]\nmax_restarts = 1\n");
+    let old = keepup.service("api")["pid"].clone();
+    for run in 2..5 {
+        keepup.ask(&["restart", "api"]);
+        let status = keepup.service("api");
+        assert_eq!((&status["state"], &status["run"]), (&"up".into(), &run.into()));
+        assert_ne!(status["pid"], old);
+        for count in ["restarts", "restarts_in_window", "failures_in_row"] {
+            assert_eq!(status[count], 0, "{count}: {status}");
+        }
+    }
+}
+
+#[test]
+fn start_waits_for_readiness_and_fails_if_the_service_does() {
+    let readiness = "autostart = false\n[service.api.liveness]\n\
+        exec = [\"test\", \"-e\", \"ready\"]\ninterval = \"50ms\"\n";
+    let fails = "autostart = false\n[service.bad.restart]\npolicy = \"never\"\n";
+    let services = shell("api", "sleep 0.2; touch ready; exec sleep 1000", readiness)
+        + &shell("bad", "exit 1", fails);
+    let keepup = Keepup::start(&services);
+    wait_until("it answers", || keepup.client(&["status"]).status.success());
+    assert_eq!(keepup.service("api")["state"], "down");
+    keepup.ask(&["start", "api"]);
+    assert_eq!(keepup.service("api")["ready"], true);
+    let output = keepup.client(&["start", "bad"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn start_gives_a_failed_service_a_clean_slate() {
+    let keys = "[service.api.restart]\nmax_restarts = 1\ndelay = \"5ms\"\non_cap = \"fail\"\n";
+    let services = shell("api", "test -e ok || exit 1; exec sleep 1000", keys)
+        + &shell("other", "exec sleep 1000", "");
+    let mut keepup = Keepup::start(&services);
+    keepup.event("api", "gave-up");
+    keepup.folder.write("ok", "");
+    keepup.ask(&["start", "api"]);
+    let status = keepup.service("api");
+    assert_eq!((&status["state"], &status["failures_in_row"]), (&"up".into(), &0.into()));
+}
+
+#[test]
+fn a_stop_reaches_a_service_that_waits_for_its_next_start() {
+    let keys = "[service.api.restart]\ndelay = \"20s\"\n";
+    let mut keepup = Keepup::start(&shell("api", "exit 1", keys));
+    keepup.event("api", "backoff");
+    let left = keepup.service("api")["next_start_in_seconds"].as_f64().unwrap();
+    assert!(left > 10.0 && left < 23.0, "{left}");
+    keepup.ask(&["stop", "api"]);
+    assert_eq!(keepup.service("api")["state"], "down");
+}
+
+#[test]
+fn with_no_wait_a_stop_returns_at_once() {
+    let script = "trap '' TERM; echo > deaf; while :; do sleep 1000 & wait; done";
+    let keepup = Keepup::start(&shell("api", script, "stop_timeout = \"20s\""));
+    keepup.folder.wait_line("deaf");
+    keepup.ask(&["stop", "--no-wait", "api"]);
+    assert_eq!(keepup.service("api")["state"], "stopping");
+}
+
+#[test]
+fn several_services_are_stopped_by_one_command() {
+    let keepup = Keepup::start(
+        &(shell("one", "exec sleep 1000", "") + &shell("two", "exec sleep 1000", "")),
+    );
+    wait_until("it answers", || keepup.client(&["status"]).status.success());
+    keepup.ask(&["stop", "one", "two"]);
+    assert_eq!(keepup.service("one")["state"], "down");
+    assert_eq!(keepup.service("two")["state"], "down");
+}
+
+#[test]
+fn an_unknown_name_is_told_with_the_one_that_was_meant() {
+    let keepup = sleeper("");
+    for command in ["status", "start", "stop", "restart"] {
+        let output = keepup.client(&[command, "apo"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("did you mean") && said.contains("`api`"), "{command}: {said}");
+    }
+    // None of several is touched if one is unknown.
+    assert_eq!(keepup.client(&["stop", "api", "apo"]).status.code(), Some(2));
+    assert_eq!(keepup.service("api")["state"], "up");
+}
+
+#[test]
+fn without_a_keepup_a_client_says_so() {
+    let folder = Folder::new();
+    folder.write("supervisor.toml", &(supervisor("") + &shell("api", "true", "")));
+    for command in [&["status"][..], &["stop", "api"], &["restart", "api"]] {
+        let output = folder.keepup().args(command).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{command:?}: {said}");
+        assert!(said.contains("control.sock"), "{said}");
+    }
+}
+
+#[test]
+fn clients_work_although_somebody_broke_the_file() {
+    let keepup = sleeper("");
+    let file = keepup.folder.read("supervisor.toml");
+    for broken in ["\n[service.api.", "\n[service.b]\nno_such_key = \"${NOT_SET}\"\n"] {
+        keepup.folder.write("supervisor.toml", &format!("{file}{broken}"));
+        assert_eq!(keepup.client(&["status"]).status.code(), Some(0), "{broken}");
+    }
+    std::fs::remove_file(keepup.folder.path("supervisor.toml")).unwrap();
+    let socket = keepup.folder.path("run/control.sock");
+    keepup.ask(&["status", "--socket", socket.to_str().unwrap()]);
+    let mut client = keepup.folder.keepup();
+    client.arg("status").env("KEEPUP_SOCKET", &socket);
+    assert!(client.output().unwrap().status.success());
+}
+
+#[test]
+fn check_tells_each_problem_with_its_place() {
+    let folder = Folder::new();
+    let good = supervisor("") + &shell("api", "exec sleep 1000", "");
+    folder.write("supervisor.toml", &good);
+    let output = folder.keepup().arg("check").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let bad = format!("{good}stop_timeout = 5\nautostrat = true\n");
+    folder.write("bad.toml", &bad);
+    for command in [&["check", "bad.toml"][..], &["run", "-c", "bad.toml"], &["-c", "bad.toml"]] {
+        let output = folder.keepup().args(command).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {output:?}");
+        let lines = bad.lines().count();
+        assert!(said.contains(&format!("bad.toml:{}:", lines - 1)), "{said}");
+        assert!(said.contains(&format!("bad.toml:{lines}:1: ")), "{said}");
+        assert!(said.contains("autostart"), "did you mean: {said}");
+    }
+    let output = folder.keepup().args(["check", "no-such-file"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(!folder.path("state").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_wrong_argument_is_a_usage_error() {
+    let folder = Folder::new();
+    for arguments in [&["no-such-command"][..], &["run", "--no-such-flag"], &["start"]] {
+        let output = folder.keepup().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_stop_outlives_keepup_where_the_policy_is_unless_stopped() {
+    let services = shell(
+        "careful",
+        "exec sleep 1000",
+        "[service.careful.restart]\npolicy = \"unless-stopped\"\n",
+    ) + &shell("eager", "exec sleep 1000", "");
+    let mut keepup = Keepup::start(&services);
+    keepup.up("eager");
+    keepup.ask(&["stop", "careful", "eager"]);
+    keepup.end();
+    let folder = std::mem::replace(&mut keepup.folder, Folder(std::path::PathBuf::new()));
+    let mut keepup = Keepup::start_in(folder, "", &services);
+    keepup.up("eager");
+    assert_eq!(keepup.service("careful")["state"], "down");
+    assert_eq!(keepup.events("careful", "starting").len(), 0);
+    keepup.ask(&["start", "careful"]);
+    assert_eq!(keepup.service("careful")["state"], "up");
+    // Wanted up again, also after a crash of keepup itself.
+    let folder = keepup.die();
+    let mut keepup = Keepup::start_in(folder, "", &services);
+    keepup.up("careful");
+}
+
+#[test]
+fn the_control_socket_speaks_plain_http() {
+    let keepup = sleeper("");
+    let ask = |method: &str, path: &str| {
+        let stream = UnixStream::connect(keepup.folder.path("run/control.sock")).unwrap();
+        exchange(stream, method, path).unwrap()
+    };
+    let answer = ask("GET", "/v1/status");
+    assert_eq!(code(&answer), 200, "{answer}");
+    let answer = ask("GET", "/v1/services/api");
+    let one: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    assert_eq!(one["name"], "api", "{answer}");
+    let answer = ask("POST", "/v1/services/api/stop");
+    assert!(code(&answer) < 300, "{answer}");
+    keepup.wait_status("api", "state", "down");
+    let answer = ask("POST", "/v1/services/apo/stop");
+    assert_eq!(code(&answer), 404, "{answer}");
+    let error: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("`apo`"), "{answer}");
+    assert!(error["hint"].as_str().unwrap().contains("api"), "{answer}");
+}
+
+#[test]
+fn a_client_that_says_nothing_holds_up_nobody() {
+    let mut keepup = sleeper("");
+    let socket = keepup.folder.path("run/control.sock");
+    let silent: Vec<UnixStream> = (0..50).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    assert_eq!(keepup.service("api")["state"], "up");
+    keepup.end();
+    drop(silent);
+}
+
+#[test]
+fn the_command_line_shows_the_log_and_the_events_and_answers_health_checks() {
+    let mut keepup = Keepup::start(&shell("api", "seq 1 5; exec sleep 1000", ""));
+    keepup.up("api");
+    wait_until("it wrote", || keepup.folder.read("logs/api.log").ends_with("5\n"));
+    assert_eq!(keepup.ask(&["logs", "api", "-n", "2"]), "4\n5\n");
+    let events = keepup.ask(&["events", "--json"]);
+    let up = events.lines().find(|it| it.contains("\"event\":\"up\"")).unwrap();
+    let up: serde_json::Value = serde_json::from_str(up).unwrap();
+    assert_eq!(up["service"], "api");
+    assert_eq!(keepup.client(&["healthcheck"]).status.code(), Some(0));
+    keepup.end();
+    assert_ne!(keepup.client(&["healthcheck"]).status.code(), Some(0));
+}

@@ -1,0 +1,22 @@
+//! What only the kernel can show: a real keepup, real processes, a real uvicorn.
+//!
+//! Every test has a folder and ports of its own, and waits for events, never for luck.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod harness;
+mod world;
+
+mod api;
+mod commands;
+mod endpoint;
+mod folders;
+mod inherit;
+mod init;
+mod leftover;
+mod logs;
+mod policy;
+mod probes;
+mod run_command;
+mod spawn;
+mod stop;

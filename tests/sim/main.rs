@@ -1,0 +1,9 @@
+//! The core in a simulated world: no process, no file, no clock, no waiting.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod plans;
+mod script;
+mod watch;
+mod world;
+
+mod stories;

@@ -1,0 +1,126 @@
+//! What the processes of the simulated world do.
+
+use std::time::Duration;
+
+use keepup::core::event::{Answer, Event, Exit, Miss};
+use keepup::plan::{Class, Signal};
+
+use crate::plans::{ms, s};
+
+/// The operator of all stories.
+pub(crate) const OPERATOR: u32 = 1000;
+
+/// One run, from its spawn to its last process.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) spawn_takes: Duration,
+    pub(crate) spawn_fails: Option<String>,
+    /// Of itself.
+    pub(crate) exits: Option<(Duration, Exit)>,
+    /// What the stop signal leads to, and after how long.
+    pub(crate) obeys: Option<(Duration, Exit)>,
+    /// How long a killed process takes to die; `None`: it hangs in the kernel.
+    pub(crate) kill_takes: Option<Duration>,
+    /// How long the rest of it takes to go; `None`: it hangs in the kernel.
+    pub(crate) gone_takes: Option<Duration>,
+    /// How its probes are answered, by their place in the plan: from when on, and how.
+    pub(crate) replies: Vec<Vec<(Duration, Reply)>>,
+    /// When it touches its heartbeat file.
+    pub(crate) beats: Vec<Duration>,
+    /// From then on it does nothing of itself: no answer, no beat, no exit.
+    pub(crate) hangs: Option<Duration>,
+    /// How long a look at its heartbeat file takes.
+    pub(crate) look_takes: Duration,
+    /// From then on the file system of its heartbeat file hangs.
+    pub(crate) looks_hang: Option<Duration>,
+}
+
+/// An answer, or none, and how long it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) answer: Option<Answer>,
+    pub(crate) took: Duration,
+}
+
+/// It runs, and obeys, and passes its probes.
+pub(crate) fn well() -> Run {
+    Run {
+        spawn_takes: Duration::ZERO,
+        spawn_fails: None,
+        exits: None,
+        obeys: Some((ms(100), terminated())),
+        kill_takes: Some(ms(50)),
+        gone_takes: Some(Duration::ZERO),
+        replies: Vec::new(),
+        beats: Vec::new(),
+        hangs: None,
+        look_takes: Duration::ZERO,
+        looks_hang: None,
+    }
+}
+
+pub(crate) fn exits(after: Duration, code: u8) -> Run {
+    Run { exits: Some((after, Exit::Code(code))), ..well() }
+}
+
+pub(crate) fn unspawnable(reason: &str) -> Run {
+    Run { spawn_fails: Some(reason.to_owned()), ..well() }
+}
+
+/// It answers its first probe so, from each of these moments on.
+pub(crate) fn answers<const N: usize>(replies: [(Duration, Reply); N]) -> Run {
+    Run { replies: vec![replies.to_vec()], ..well() }
+}
+
+pub(crate) fn ignores_term() -> Run {
+    Run { obeys: None, ..well() }
+}
+
+/// It touches its heartbeat file `count` times, once every `every`.
+pub(crate) fn beats(first: Duration, every: Duration, count: u32) -> Run {
+    Run { beats: (0..count).map(|nth| first + every * nth).collect(), ..well() }
+}
+
+pub(crate) fn pass() -> Reply {
+    pass_in(ms(10))
+}
+
+pub(crate) fn pass_in(took: Duration) -> Reply {
+    Reply { answer: Some(Answer::Pass), took }
+}
+
+pub(crate) fn miss(text: &str) -> Reply {
+    miss_of(Class::Http, text)
+}
+
+pub(crate) fn miss_of(class: Class, text: &str) -> Reply {
+    Reply { answer: Some(Answer::Miss(Miss { class, text: text.to_owned() })), took: ms(10) }
+}
+
+pub(crate) fn refused() -> Reply {
+    miss_of(Class::Refused, "connection refused")
+}
+
+pub(crate) fn silence() -> Reply {
+    Reply { answer: None, took: s(0) }
+}
+
+pub(crate) fn terminated() -> Exit {
+    Exit::Signal { signal: Signal::TERM, core_dumped: false }
+}
+
+pub(crate) fn killed() -> Exit {
+    Exit::Signal { signal: Signal::KILL, core_dumped: false }
+}
+
+pub(crate) fn start(name: &str) -> Event {
+    Event::Start { name: name.into(), by: OPERATOR }
+}
+
+pub(crate) fn stop(name: &str) -> Event {
+    Event::Stop { name: name.into(), by: OPERATOR }
+}
+
+pub(crate) fn restart(name: &str) -> Event {
+    Event::Restart { name: name.into(), by: OPERATOR }
+}

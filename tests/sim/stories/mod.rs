@@ -1,0 +1,11 @@
+//! What keepup does, told by what it says. Each expectation was written from the design.
+
+mod budget;
+mod classics;
+mod health;
+mod heart;
+mod operator;
+mod order;
+mod policy;
+mod starting;
+mod stopping;

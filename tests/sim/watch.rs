@@ -1,0 +1,363 @@
+//! What must hold after every event, whatever happened. It knows the plan, what operators said and
+//! what the world did, and none of the core's reasons.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keepup::core::event::{Answer, Effect, End, Event, Note, Pid, Ticket, Time};
+use keepup::core::{Remembered, State, Supervisor, Want};
+use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service};
+
+use crate::world::Process;
+
+/// More effects than that of one event are no answer but a flood.
+const EFFECTS_MAX: usize = 200;
+
+pub(crate) type Verdict = Result<(), String>;
+
+pub(crate) struct Watch {
+    services: BTreeMap<Name, Watched>,
+    /// Questions (by the place of the probe) and looks (`None`) without an answer.
+    asked: BTreeMap<Ticket, (Name, Option<usize>)>,
+    shutdown_timeout: Duration,
+    leaving_since: Option<Time>,
+    stalled: Duration,
+}
+
+struct Watched {
+    plan: Service,
+    follows: Follows,
+    /// Restarts by the policy since an operator's last start.
+    restarts: Vec<Time>,
+    stopped: bool,
+    stuck: bool,
+    up_at: Time,
+    touched: Option<Time>,
+    /// Of each probe in this run: misses in a row at most, and was the last one definite?
+    misses: Vec<(u32, bool)>,
+}
+
+/// What was announced to follow.
+#[derive(Clone, Copy, PartialEq)]
+enum Follows {
+    Nothing,
+    Restart { at: Time },
+    Attempt { at: Time },
+}
+
+/// What an event may lead to.
+pub(crate) enum Expect {
+    Anything,
+    /// It came too late for anybody to care.
+    Nothing,
+}
+
+impl Expect {
+    pub(crate) fn judge(&self, effects: &[Effect]) -> Verdict {
+        match self {
+            Expect::Anything => ensure(effects.len() <= EFFECTS_MAX, "one event begets a flood"),
+            Expect::Nothing => {
+                let mut rest =
+                    effects.iter().filter(|effect| !matches!(effect, Effect::Stalled { .. }));
+                ensure(rest.next().is_none(), "an answer that came late is heeded")
+            }
+        }
+    }
+}
+
+fn ensure(holds: bool, what: &str) -> Verdict {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+impl Watch {
+    pub(crate) fn new(plan: &Plan, past: &BTreeMap<Name, Remembered>) -> Watch {
+        let watched = |service: &Service| {
+            let past = past.get(&service.name).cloned().unwrap_or_default();
+            let watched = Watched {
+                plan: service.clone(),
+                follows: Follows::Nothing,
+                restarts: past.restarts,
+                stopped: past.stopped && service.restart.policy == Policy::UnlessStopped,
+                stuck: false,
+                up_at: Time::default(),
+                touched: None,
+                misses: Vec::new(),
+            };
+            (service.name.clone(), watched)
+        };
+        Watch {
+            services: plan.services.iter().map(watched).collect(),
+            asked: BTreeMap::new(),
+            shutdown_timeout: plan.supervisor.shutdown_timeout,
+            leaving_since: None,
+            stalled: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn touched(&mut self, now: Time, name: &Name) {
+        self.of(name).touched = Some(now);
+    }
+
+    pub(crate) fn stalled(&mut self, gap: Duration) {
+        self.stalled += gap;
+    }
+
+    fn of(&mut self, name: &Name) -> &mut Watched {
+        self.services.get_mut(name).unwrap()
+    }
+
+    /// Notes what the core is about to be told.
+    pub(crate) fn before(&mut self, event: &Event, core: &Supervisor) -> Expect {
+        match event {
+            Event::Probed { ticket, answer, .. } => {
+                let Some((name, probe)) = self.asked.remove(ticket) else { return Expect::Nothing };
+                let watched = self.of(&name);
+                let nth = probe.unwrap();
+                watched.misses[nth] = match answer {
+                    Answer::Pass => (0, false),
+                    Answer::Miss(miss) => {
+                        let definite = watched.plan.probes[nth].definite.contains(&miss.class);
+                        (watched.misses[nth].0 + 1, definite)
+                    }
+                };
+            }
+            Event::Looked { ticket, .. } => {
+                if self.asked.remove(ticket).is_none() {
+                    return Expect::Nothing;
+                }
+            }
+            Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
+                let watched = self.of(name);
+                watched.stopped = false;
+                watched.restarts.clear();
+            }
+            Event::Stop { name, .. } => self.of(name).stopped = true,
+            Event::Tick
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Exited { .. }
+            | Event::Gone { .. }
+            | Event::Start { .. }
+            | Event::Restart { .. }
+            | Event::Shutdown => {}
+        }
+        Expect::Anything
+    }
+
+    /// May the core want this now?
+    pub(crate) fn effect(
+        &mut self,
+        now: Time,
+        effect: &Effect,
+        processes: &BTreeMap<Pid, Process>,
+    ) -> Verdict {
+        match effect {
+            Effect::Spawn { name } => {
+                ensure(!self.of(name).stopped, "a service that was stopped is started")?;
+                let mut left = processes.values().filter(|it| it.name == *name);
+                ensure(left.next().is_none(), "a second copy is started")
+            }
+            Effect::Signal { pid, .. } => {
+                let lives = processes.get(pid).is_some_and(|it| it.main_lives);
+                ensure(lives, "a signal to a process that is gone")
+            }
+            Effect::Sweep { pid } => {
+                let swept = processes.get(pid).is_none_or(|it| it.main_lives || it.swept);
+                ensure(!swept, "a sweep of a process that is not dead, or was swept")
+            }
+            Effect::Probe { name, probe, ticket } => self.asks(name, Some(*probe), *ticket),
+            Effect::Look { name, ticket } => self.asks(name, None, *ticket),
+            Effect::Abandon { ticket } => match self.asked.remove(ticket) {
+                Some((name, Some(nth))) => {
+                    self.of(&name).misses[nth].0 += 1;
+                    Ok(())
+                }
+                Some((_, None)) => Ok(()),
+                None => Err("what nobody asked is abandoned".to_owned()),
+            },
+            Effect::Note { name, note } => self.said(now, name, note),
+            Effect::Save | Effect::Stalled { .. } | Effect::Exit { .. } => Ok(()),
+        }
+    }
+
+    fn asks(&mut self, name: &Name, probe: Option<usize>, ticket: Ticket) -> Verdict {
+        let same = |it: &(Name, Option<usize>)| it.0 == *name && it.1 == probe;
+        ensure(!self.asked.values().any(same), "it is asked again before it answered")?;
+        let before = self.asked.insert(ticket, (name.clone(), probe));
+        ensure(before.is_none(), "a ticket is given out twice")
+    }
+
+    fn said(&mut self, now: Time, name: &Name, note: &Note) -> Verdict {
+        let watched = self.of(name);
+        match note {
+            Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
+            Note::Up { .. } => {
+                watched.up_at = now;
+                watched.touched = None;
+                watched.misses = vec![(0, false); watched.plan.probes.len()];
+            }
+            Note::Backoff { delay, .. } => watched.follows = Follows::Restart { at: now + *delay },
+            Note::GaveUp { retry: Some(retry), .. } => {
+                watched.follows = Follows::Attempt { at: now + *retry };
+                let retries = watched.plan.restart.on_cap == OnCap::Retry;
+                let after = watched.plan.restart.retry_after;
+                return ensure(retries && after <= *retry, "attempts that are not wanted");
+            }
+            Note::Stuck { .. } => watched.stuck = true,
+            Note::Ended { .. } => {
+                watched.stuck = false;
+                watched.follows = Follows::Nothing;
+            }
+            Note::Stopping { end, .. } => return watched.has_reason(now, end),
+            Note::Ready { .. }
+            | Note::Miss { .. }
+            | Note::Degraded { .. }
+            | Note::Healthy
+            | Note::Unhealthy { .. }
+            | Note::Killing { .. }
+            | Note::GaveUp { retry: None, .. }
+            | Note::Down
+            | Note::Done => {}
+        }
+        Ok(())
+    }
+
+    /// Is everything in order, now that the event has been taken in?
+    pub(crate) fn after(
+        &mut self,
+        now: Time,
+        core: &Supervisor,
+        processes: &BTreeMap<Pid, Process>,
+        spawning: &dyn Fn(&Name) -> bool,
+        exited: bool,
+    ) -> Verdict {
+        if exited {
+            let mut alive = processes.values().filter(|it| !it.killed && !it.swept);
+            return ensure(alive.next().is_none(), "keepup ends, and somebody lives");
+        }
+        for service in core.services() {
+            let name = service.name();
+            let of_it = |it: &(&Pid, &Process)| it.1.name == *name;
+            let mut left = processes.iter().filter(of_it);
+            let process = left.next();
+            let named = |verdict: Verdict| verdict.map_err(|what| format!("{name}: {what}"));
+            named(ensure(left.next().is_none(), "two processes"))?;
+            named(ensure(
+                service.pid() == process.map(|it| *it.0),
+                "the core and the world know different processes",
+            ))?;
+            named(self.in_order(service, core, process.map(|it| it.1), spawning(name)))?;
+        }
+        for (name, _) in self.asked.values() {
+            let up = matches!(core.service(name).map(|it| &it.state), Some(State::Up { .. }));
+            ensure(up, "an answer is awaited from a service that is not up")?;
+        }
+        self.leaves_in_time(now, core)
+    }
+
+    fn in_order(
+        &self,
+        service: &keepup::core::Service,
+        core: &Supervisor,
+        process: Option<&Process>,
+        spawning: bool,
+    ) -> Verdict {
+        let watched = &self.services[service.name()];
+        let deadline = core.deadline();
+        match &service.state {
+            State::Waiting => {
+                let unmet = core.predecessors(service).any(|it| !lets_start(it));
+                ensure(unmet, "it waits for nobody")
+            }
+            State::Down => {
+                ensure(service.want == Want::Down || core.is_leaving(), "it is forgotten")
+            }
+            State::Backoff { until } => {
+                ensure(deadline.is_some_and(|at| at <= *until), "no deadline for its restart")?;
+                let announced = match watched.follows {
+                    Follows::Nothing => None,
+                    Follows::Restart { at } | Follows::Attempt { at } => Some(at),
+                };
+                ensure(announced == Some(*until), "its restart is at another time than was said")
+            }
+            State::Spawning { .. } => ensure(spawning, "it is left spawning"),
+            State::Up { health, .. } => {
+                ensure(process.is_some_and(|it| it.main_lives), "it is up, and dead")?;
+                ensure(!health.ready() || health.started().is_some(), "ready before it started")?;
+                let later = |probe: &keepup::plan::Probe| probe.role != Role::Startup;
+                let asks = service.plan.probes.iter().any(later);
+                let asks = asks || service.plan.heartbeat.is_some() || health.started().is_none();
+                ensure(!asks || deadline.is_some(), "nobody asks it any more")
+            }
+            State::Stopping(_) => {
+                ensure(
+                    process.is_some_and(|it| it.main_lives || it.swept),
+                    "what it left behind is not swept up",
+                )?;
+                ensure(watched.stuck || deadline.is_some(), "no deadline for its end")
+            }
+            State::Done | State::Failed => {
+                ensure(watched.follows == Follows::Nothing, "no restart follows, though announced")
+            }
+        }
+    }
+
+    fn leaves_in_time(&mut self, now: Time, core: &Supervisor) -> Verdict {
+        if !core.is_leaving() {
+            self.stalled = Duration::ZERO;
+            return Ok(());
+        }
+        let since = *self.leaving_since.get_or_insert(now);
+        let limit = self.shutdown_timeout + Duration::from_secs(2) + self.stalled;
+        ensure(now <= since + limit, "a shutdown takes longer than its limit")
+    }
+}
+
+impl Watched {
+    fn starts(&mut self, now: Time, run: u64, asked: bool) -> Verdict {
+        let follows = std::mem::replace(&mut self.follows, Follows::Nothing);
+        if asked {
+            return Ok(());
+        }
+        match follows {
+            Follows::Nothing => ensure(run == 1, "a start that nobody asked for"),
+            Follows::Attempt { at } => ensure(at <= now, "an attempt comes too early"),
+            Follows::Restart { at } => {
+                ensure(at <= now, "a restart comes too early")?;
+                self.restarts.push(now);
+                let restart = &self.plan.restart;
+                let recent = self.restarts.iter().filter(|&&at| now < at + restart.window).count();
+                let cap = restart.max_restarts as usize;
+                ensure(cap == 0 || recent <= cap, "more restarts than its cap")
+            }
+        }
+    }
+
+    /// Has the world given a reason for this end?
+    fn has_reason(&self, now: Time, end: &End) -> Verdict {
+        match end {
+            End::Unhealthy(_) => {
+                let fails = |it: (&keepup::plan::Probe, &(u32, bool))| {
+                    it.0.role == Role::Liveness && (it.0.failures <= it.1.0 || it.1.1)
+                };
+                let failed = self.plan.probes.iter().zip(&self.misses).any(fails);
+                ensure(failed, "a run ends for misses that it did not have")
+            }
+            End::NeverReady(_) => {
+                let over = self.up_at + self.plan.start_timeout <= now;
+                ensure(over, "a run ends before its start_timeout")
+            }
+            End::HeartbeatLost(_) => {
+                let limit = self.plan.heartbeat.as_ref().map(|it| it.unhealthy_after);
+                let lost = self.touched.zip(limit).is_some_and(|(at, limit)| at + limit <= now);
+                ensure(lost, "a run ends for a heartbeat that it had, or never had")
+            }
+            End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => Ok(()),
+        }
+    }
+}
+
+fn lets_start(service: &keepup::core::Service) -> bool {
+    let started = service.health().is_some_and(|it| it.started().is_some());
+    matches!(service.state, State::Done) || (started && !service.plan.oneshot)
+}

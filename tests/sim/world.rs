@@ -1,0 +1,442 @@
+//! The simulated world: it performs the core's effects with scripted processes, moves time to
+//! whatever comes next, and writes down every note. Nothing in it waits.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use keepup::core::event::{Answer, Effect, Event, Exit, Pid, Short, Sight, Ticket, Time};
+use keepup::core::{Remembered, State, Supervisor};
+use keepup::plan::{Name, Plan, Service, Signal};
+
+use crate::plans::plan;
+use crate::script::{Run, killed};
+use crate::watch::Watch;
+
+/// More of what follows at one moment means that it never ends.
+const AT_ONCE_MAX: u32 = 2_000;
+
+pub(crate) struct Sim {
+    pub(crate) core: Supervisor,
+    pub(crate) now: Time,
+    pub(crate) exit: Option<u8>,
+    /// One line a note; from `read` on not yet compared.
+    pub(crate) trace: String,
+    /// Every effect, in words: only where a test compares them.
+    pub(crate) effects: Option<String>,
+    read: usize,
+    agenda: BTreeMap<(Time, u64), Due>,
+    dues: u64,
+    actors: BTreeMap<Name, Actor>,
+    processes: BTreeMap<Pid, Process>,
+    pids: i32,
+    stalled_until: Option<Time>,
+    watch: Watch,
+}
+
+/// A service as the world sees it.
+struct Actor {
+    /// The scripts of its runs; the last one is played again and again.
+    runs: Vec<Run>,
+    begun: usize,
+    spawning: bool,
+    /// The heartbeat file, if it is there: it is another one after each touch.
+    file: Option<u64>,
+    /// What the last look saw, or what was there before the run began.
+    seen: Option<u64>,
+}
+
+pub(crate) struct Process {
+    pub(crate) name: Name,
+    pub(crate) since: Time,
+    pub(crate) main_lives: bool,
+    pub(crate) killed: bool,
+    pub(crate) swept: bool,
+    run: Run,
+    stopping: bool,
+}
+
+enum Due {
+    Happens(Event),
+    Stalls(Stall),
+    Spawns(Name),
+    Dies(Pid, Exit),
+    Goes(Pid),
+    Answers { name: Name, ticket: Ticket, answer: Answer, took: Duration },
+    Sees { name: Name, ticket: Ticket, sight: Sight },
+    Touches(Pid),
+}
+
+/// For how long nothing reaches the core.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stall {
+    /// keepup alone stood still; what happened meanwhile is there when it goes on.
+    Starved(Duration),
+    /// The whole machine stood still, and goes on where it was.
+    Frozen(Duration),
+}
+
+impl Sim {
+    /// A world of these services, each with the scripts of its runs.
+    pub(crate) fn new<const N: usize>(services: [(Service, Vec<Run>); N]) -> Sim {
+        let (services, runs): (Vec<_>, Vec<_>) = services.into_iter().unzip();
+        Sim::of(plan(services), runs, 0, &BTreeMap::new())
+    }
+
+    pub(crate) fn of(
+        plan: Plan,
+        runs: Vec<Vec<Run>>,
+        seed: u64,
+        past: &BTreeMap<Name, Remembered>,
+    ) -> Sim {
+        let actor = |(service, runs): (&Service, Vec<Run>)| {
+            let actor = Actor { runs, begun: 0, spawning: false, file: None, seen: None };
+            (service.name.clone(), actor)
+        };
+        let actors = plan.services.iter().zip(runs).map(actor).collect();
+        let mut sim = Sim {
+            watch: Watch::new(&plan, past),
+            core: Supervisor::new(plan, seed, past),
+            now: Time::default(),
+            exit: None,
+            trace: String::new(),
+            effects: None,
+            read: 0,
+            agenda: BTreeMap::new(),
+            dues: 0,
+            actors,
+            processes: BTreeMap::new(),
+            pids: 100,
+            stalled_until: None,
+        };
+        sim.plan(Duration::ZERO, Due::Happens(Event::Tick));
+        sim
+    }
+
+    /// A file of an earlier life is there before anything starts.
+    pub(crate) fn leave_heartbeat_file(&mut self, name: &str) {
+        self.actors.get_mut(name).unwrap().file = Some(0);
+    }
+
+    /// Somebody removes it.
+    pub(crate) fn take_heartbeat_file(&mut self, name: &str) {
+        self.actors.get_mut(name).unwrap().file = None;
+    }
+
+    /// This happens then.
+    pub(crate) fn at(&mut self, moment: Duration, event: Event) -> &mut Sim {
+        self.agenda.insert((Time(moment), self.dues), Due::Happens(event));
+        self.dues += 1;
+        self
+    }
+
+    pub(crate) fn stall(&mut self, moment: Duration, stall: Stall) -> &mut Sim {
+        self.agenda.insert((Time(moment), self.dues), Due::Stalls(stall));
+        self.dues += 1;
+        self
+    }
+
+    /// The main process of a service dies now, if it has one.
+    pub(crate) fn crash(&mut self, name: &str, exit: Exit) {
+        let live = self.processes.iter().find(|it| *it.1.name == *name && it.1.main_lives);
+        if let Some(pid) = live.map(|it| *it.0) {
+            self.dies(pid, exit);
+        }
+    }
+
+    /// Lets time pass up to this moment, or until keepup ends.
+    pub(crate) fn run_until(&mut self, end: Duration) -> &mut Sim {
+        let end = Time(end);
+        let (mut moment, mut at_once) = (self.now, 0);
+        while self.exit.is_none() {
+            let agenda = self.agenda.keys().next().map(|key| key.0);
+            let deadline = self.core.deadline();
+            let Some(next) = [agenda, deadline].into_iter().flatten().min() else { break };
+            if end < next.max(self.now) {
+                break;
+            }
+            self.now = self.now.max(next);
+            at_once = if moment == self.now { at_once + 1 } else { 0 };
+            moment = self.now;
+            self.demand(at_once < AT_ONCE_MAX, "one moment never ends");
+            self.demand(
+                deadline.is_none_or(|at| self.now <= at) || self.stalled_until == Some(self.now),
+                "a deadline passed unheeded",
+            );
+            // What happened comes before what fell due: an answer in time beats its deadline.
+            if agenda.is_some_and(|at| at <= self.now) {
+                let (_, due) = self.agenda.pop_first().unwrap();
+                self.fall_due(due);
+            } else {
+                self.send(Event::Tick);
+                let moved = self.core.deadline().is_none_or(|at| self.now < at);
+                self.demand(moved || self.exit.is_some(), "a tick leaves its deadline: it spins");
+            }
+        }
+        self.now = self.now.max(end);
+        self
+    }
+
+    /// The core is told now.
+    pub(crate) fn send(&mut self, event: Event) {
+        if self.exit.is_some() {
+            return;
+        }
+        let expect = self.watch.before(&event, &self.core);
+        let mut effects = Vec::new();
+        self.core.step(self.now, event, &mut effects);
+        let verdict = expect.judge(&effects);
+        self.obey(verdict);
+        for effect in effects {
+            self.demand(self.exit.is_none(), "something follows the exit");
+            if let Some(text) = &mut self.effects {
+                let _ = writeln!(text, "{} {effect:?}", self.now);
+            }
+            let verdict = self.watch.effect(self.now, &effect, &self.processes);
+            self.obey(verdict);
+            self.perform(effect);
+        }
+        let spawning = |name: &Name| self.actors[name].spawning;
+        let verdict =
+            self.watch.after(self.now, &self.core, &self.processes, &spawning, self.exit.is_some());
+        self.obey(verdict);
+    }
+
+    /// What was said since the last time is exactly this.
+    #[track_caller]
+    pub(crate) fn says(&mut self, expected: &str) {
+        let said = self.trace[self.read..].trim().to_owned();
+        self.read = self.trace.len();
+        compare(&said, expected);
+    }
+
+    /// What was said since the last time, of all lines with one of these words in them.
+    #[track_caller]
+    pub(crate) fn says_of(&mut self, words: &[&str], expected: &str) {
+        let lines = self.trace[self.read..].lines();
+        let said: Vec<&str> =
+            lines.filter(|line| words.iter().any(|word| line.contains(word))).collect();
+        let said = said.join("\n");
+        self.read = self.trace.len();
+        compare(&said, expected);
+    }
+
+    pub(crate) fn state(&self, name: &str) -> &State {
+        &self.core.service(name).unwrap().state
+    }
+
+    pub(crate) fn ready(&self, name: &str) -> bool {
+        self.core.service(name).unwrap().health().is_some_and(keepup::core::health::Health::ready)
+    }
+
+    fn demand(&self, holds: bool, what: &str) {
+        assert!(holds, "{} {what}\n{}", self.now, self.trace);
+    }
+
+    fn obey(&self, verdict: Result<(), String>) {
+        if let Err(broken) = verdict {
+            panic!("{} {broken}\n{}", self.now, self.trace);
+        }
+    }
+
+    fn plan(&mut self, delay: Duration, due: Due) {
+        self.agenda.insert((self.now + delay, self.dues), due);
+        self.dues += 1;
+    }
+
+    fn fall_due(&mut self, due: Due) {
+        match due {
+            Due::Happens(event) => self.send(event),
+            Due::Stalls(stall) => self.stand_still(stall),
+            Due::Spawns(name) => self.spawns(&name),
+            Due::Dies(pid, exit) => self.dies(pid, exit),
+            Due::Goes(pid) => {
+                self.processes.remove(&pid);
+                self.send(Event::Gone { pid });
+            }
+            Due::Answers { name, ticket, answer, took } => {
+                self.send(Event::Probed { name, ticket, answer, took });
+            }
+            Due::Sees { name, ticket, sight } => self.send(Event::Looked { name, ticket, sight }),
+            Due::Touches(pid) => {
+                // On a file system that hangs it cannot touch anything either.
+                let touches = |it: &&Process| {
+                    it.main_lives && it.run.looks_hang.is_none_or(|from| self.now - it.since < from)
+                };
+                if let Some(process) = self.processes.get(&pid).filter(touches) {
+                    let file = &mut self.actors.get_mut(&process.name).unwrap().file;
+                    *file = Some(file.unwrap_or(0) + 1);
+                    self.watch.touched(self.now, &process.name);
+                }
+            }
+        }
+    }
+
+    fn stand_still(&mut self, stall: Stall) {
+        let gap = match stall {
+            Stall::Starved(gap) | Stall::Frozen(gap) => gap,
+        };
+        if let Stall::Frozen(_) = stall {
+            let agenda = std::mem::take(&mut self.agenda);
+            let shift = |((at, nth), due)| match due {
+                Due::Happens(_) | Due::Stalls(_) => ((at, nth), due),
+                Due::Spawns(_)
+                | Due::Dies(..)
+                | Due::Goes(_)
+                | Due::Answers { .. }
+                | Due::Sees { .. }
+                | Due::Touches(_) => ((at + gap, nth), due),
+            };
+            self.agenda = agenda.into_iter().map(shift).collect();
+        }
+        self.now = self.now + gap;
+        self.stalled_until = Some(self.now);
+        self.watch.stalled(gap);
+    }
+
+    fn spawns(&mut self, name: &Name) {
+        let actor = self.actors.get_mut(name).unwrap();
+        actor.spawning = false;
+        let run = actor.runs[actor.begun.min(actor.runs.len() - 1)].clone();
+        actor.begun += 1;
+        if let Some(reason) = run.spawn_fails {
+            self.send(Event::SpawnFailed { name: name.clone(), reason });
+            return;
+        }
+        self.pids += 1;
+        let pid = Pid(self.pids);
+        let alive = |at: &Duration| run.hangs.is_none_or(|hangs| *at < hangs);
+        if let Some((after, exit)) = run.exits.filter(|it| alive(&it.0)) {
+            self.plan(after, Due::Dies(pid, exit));
+        }
+        for &after in run.beats.iter().filter(|at| alive(at)) {
+            self.plan(after, Due::Touches(pid));
+        }
+        let process = Process {
+            name: name.clone(),
+            since: self.now,
+            main_lives: true,
+            killed: false,
+            swept: false,
+            run,
+            stopping: false,
+        };
+        self.processes.insert(pid, process);
+        self.send(Event::Spawned { name: name.clone(), pid });
+    }
+
+    fn dies(&mut self, pid: Pid, exit: Exit) {
+        if let Some(process) = self.processes.get_mut(&pid)
+            && process.main_lives
+        {
+            process.main_lives = false;
+            self.send(Event::Exited { pid, exit });
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { name } => {
+                let actor = self.actors.get_mut(&name).unwrap();
+                actor.spawning = true;
+                actor.seen = actor.file;
+                let takes = actor.runs[actor.begun.min(actor.runs.len() - 1)].spawn_takes;
+                self.plan(takes, Due::Spawns(name));
+            }
+            Effect::Signal { pid, signal } => self.signal(pid, signal),
+            Effect::Sweep { pid } => {
+                let process = self.processes.get_mut(&pid).unwrap();
+                process.swept = true;
+                if let Some(takes) = process.run.gone_takes {
+                    self.plan(takes, Due::Goes(pid));
+                }
+            }
+            Effect::Probe { name, probe, ticket } => self.asked(name, probe, ticket),
+            Effect::Look { name, ticket } => self.look(name, ticket),
+            Effect::Abandon { .. } | Effect::Save => {}
+            Effect::Note { name, note } => self.write(&format!("{name} {note}")),
+            Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
+            Effect::Exit { code } => {
+                self.exit = Some(code);
+                self.write(&format!("exit {code}"));
+            }
+        }
+    }
+
+    fn write(&mut self, what: &str) {
+        let _ = writeln!(self.trace, "{} {what}", self.now);
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal) {
+        let process = self.processes.get_mut(&pid).unwrap();
+        let death = if signal == Signal::KILL {
+            process.killed = true;
+            process.run.kill_takes.map(|takes| (takes, killed()))
+        } else if signal == Signal::CONT {
+            None
+        } else {
+            let first = !std::mem::replace(&mut process.stopping, true);
+            process.run.obeys.filter(|_| first)
+        };
+        if let Some((after, exit)) = death {
+            self.plan(after, Due::Dies(pid, exit));
+        }
+    }
+
+    /// The process of a service that is up.
+    fn process(&self, name: &Name) -> &Process {
+        self.processes.values().find(|it| it.name == *name && it.main_lives).unwrap()
+    }
+
+    fn asked(&mut self, name: Name, probe: usize, ticket: Ticket) {
+        let process = self.process(&name);
+        let age = self.now - process.since;
+        if process.run.hangs.is_some_and(|hangs| hangs <= age) {
+            return;
+        }
+        let replies = process.run.replies.get(probe);
+        let reply = replies.and_then(|it| it.iter().rev().find(|(from, _)| *from <= age));
+        let (answer, took) = match reply {
+            Some((_, reply)) => (reply.answer.clone(), reply.took),
+            None => (Some(Answer::Pass), Duration::from_millis(10)),
+        };
+        if let Some(answer) = answer {
+            self.plan(took, Due::Answers { name, ticket, answer, took });
+        }
+    }
+
+    fn look(&mut self, name: Name, ticket: Ticket) {
+        let process = self.process(&name);
+        let age = self.now - process.since;
+        if process.run.looks_hang.is_some_and(|from| from <= age) {
+            return;
+        }
+        let takes = process.run.look_takes;
+        let actor = self.actors.get_mut(&name).unwrap();
+        let before = std::mem::replace(&mut actor.seen, actor.file);
+        let sight = match actor.file {
+            None => Sight::Nothing("/run/beat is not there".to_owned()),
+            Some(_) if before == actor.file => Sight::Still,
+            Some(_) => Sight::Beat,
+        };
+        self.plan(takes, Due::Sees { name, ticket, sight });
+    }
+}
+
+/// Line by line, whatever the indentation.
+#[track_caller]
+fn compare(said: &str, expected: &str) {
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.trim().to_owned());
+        lines.filter(|line| !line.is_empty()).collect()
+    };
+    let (said, expected) = (lines(said), lines(expected));
+    let same = said.iter().zip(&expected).take_while(|it| it.0 == it.1).count();
+    assert!(
+        said == expected,
+        "what was said differs from line {} on\n--- expected\n{}\n--- said\n{}\n",
+        same + 1,
+        expected.join("\n"),
+        said.join("\n"),
+    );
+}
