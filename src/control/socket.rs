@@ -2,10 +2,10 @@
 //!
 //! It never stands open to others, not even for a moment: its mode is set before it has a name.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
@@ -108,6 +108,8 @@ impl Socket {
             Socket { listener: listener.into(), admission, path: path.to_owned(), identity };
         if let Some(group) = group {
             chown(path, None, Some(group)).map_err(|it| failed(it.into()))?;
+            // The umask may have taken the group's bits.
+            fs::set_permissions(path, Permissions::from_mode(mode.bits())).map_err(failed)?;
         }
         listen(&socket.listener, Backlog::MAXALLOWABLE).map_err(|it| failed(it.into()))?;
         Ok(socket)
@@ -143,13 +145,6 @@ fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     let socket = unbound()?;
     fchmod(socket.as_fd(), mode)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    // The umask may have taken the group's bits.
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        mode,
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )?;
     Ok(socket)
 }
 
