@@ -226,7 +226,7 @@ impl Health {
     }
 
     /// The host stood still for `gap`: what is awaited gets that much longer, once.
-    pub(super) fn stalled(&mut self, gap: Duration) {
+    pub(super) fn stalled(&mut self, plan: &Service, gap: Duration, now: Time) {
         for check in &mut self.checks {
             if let Asking::Asked { answer_by, extended, .. } = &mut check.asking
                 && !*extended
@@ -235,11 +235,8 @@ impl Health {
                 *extended = true;
             }
         }
-        if let Some(beats) = &mut self.beats
-            && !beats.extended
-        {
-            beats.last = beats.last + gap;
-            beats.extended = true;
+        if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
+            beats.stalled(heartbeat, gap, now);
         }
         if self.started.is_none() && self.start_extended.is_zero() {
             self.start_extended = gap;
@@ -518,6 +515,19 @@ impl Beats {
         let next = turn.now + pace(heartbeat);
         let due = thresholds.map(|after| self.last + after);
         self.look_at = due.into_iter().filter(|&at| turn.now < at).fold(next, Time::min);
+    }
+
+    /// A second gap without a beat in between may hide a hang; but nothing is judged by what was
+    /// seen before it.
+    fn stalled(&mut self, heartbeat: &Heartbeat, gap: Duration, now: Time) {
+        if self.extended {
+            let fresh_look = (now + pace(heartbeat)).0;
+            let last = Time(fresh_look.saturating_sub(heartbeat.unhealthy_after));
+            self.last = self.last.max(last);
+        } else {
+            self.last = self.last + gap;
+            self.extended = true;
+        }
     }
 
     /// Takes in what a look showed; says whether the heartbeat is lost.

@@ -84,6 +84,13 @@ enum Phase {
     Stuck,
 }
 
+/// Of a run's main process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Main {
+    Lives,
+    Died,
+}
+
 /// The last run that ended.
 #[derive(Clone, Debug)]
 pub struct LastEnd {
@@ -152,6 +159,12 @@ impl Service {
             | State::Done
             | State::Failed => None,
         }
+    }
+
+    /// Its main process, and whether that lives.
+    pub(super) fn main(&self) -> Option<(Pid, Main)> {
+        let died = matches!(self.state, State::Stopping(Stopping { exit: Some(_), .. }));
+        Some((self.pid()?, if died { Main::Died } else { Main::Lives }))
     }
 
     /// Is a process of it there, or about to be?
@@ -405,9 +418,9 @@ impl Service {
         }
     }
 
-    pub(super) fn stalled(&mut self, gap: Duration) {
+    pub(super) fn stalled(&mut self, gap: Duration, now: Time) {
         if let State::Up { health, .. } = &mut self.state {
-            health.stalled(gap);
+            health.stalled(&self.plan, gap, now);
         }
     }
 

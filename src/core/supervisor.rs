@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{Asker, Effect, End, Event, Pid, Time};
 use super::restart::Budget;
-use super::service::{Service, State, Want};
+use super::service::{Main, Service, State, Want};
 use super::turn::{Numbers, Turn};
 use crate::plan::{self, Name, Plan, Policy};
 
@@ -20,6 +20,8 @@ const LEAVE_AFTER_KILL: Duration = Duration::from_secs(2);
 pub struct Remembered {
     /// An operator had stopped it.
     pub stopped: bool,
+    /// A process of an earlier run survives KILL: no second copy is started beside it.
+    pub survives: bool,
     /// Failures in a row.
     pub failures: u32,
     /// Restarts by the policy, oldest first.
@@ -59,7 +61,8 @@ impl Supervisor {
         let service = |plan: plan::Service| {
             let past = past.get(&plan.name).cloned().unwrap_or_default();
             let stopped = past.stopped && plan.restart.policy == Policy::UnlessStopped;
-            let want = if plan.autostart && !stopped { Want::Up } else { Want::Down };
+            let want =
+                if plan.autostart && !stopped && !past.survives { Want::Up } else { Want::Down };
             Service::new(plan, Budget::remembered(past.failures, &past.restarts), want)
         };
         Supervisor {
@@ -110,7 +113,7 @@ impl Supervisor {
         }
         if let Some(gap) = self.late(now) {
             out.push(Effect::Stalled { gap });
-            self.services.iter_mut().for_each(|it| it.stalled(gap));
+            self.services.iter_mut().for_each(|it| it.stalled(gap, now));
         }
         let mut turn = Turn {
             now,
@@ -130,8 +133,10 @@ impl Supervisor {
             Event::SpawnFailed { name, reason } => {
                 with(services, &name, |it| it.spawn_failed(reason, &mut turn));
             }
-            Event::Exited { pid, exit } => with_pid(services, pid, |it| it.exited(exit, &mut turn)),
-            Event::Gone { pid } => with_pid(services, pid, |it| it.gone(&mut turn)),
+            Event::Exited { pid, exit } => {
+                with_pid(services, pid, Main::Lives, |it| it.exited(exit, &mut turn));
+            }
+            Event::Gone { pid } => with_pid(services, pid, Main::Died, |it| it.gone(&mut turn)),
             Event::Probed { name, ticket, answer, took } => {
                 with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
             }
@@ -327,6 +332,7 @@ impl Supervisor {
     pub fn remember(&self, now: Time) -> BTreeMap<Name, Remembered> {
         let remember = |it: &Service| Remembered {
             stopped: it.plan.autostart && it.want == Want::Down,
+            survives: false,
             failures: it.budget.failures(),
             restarts: it.budget.recent(&it.plan.restart, now).collect(),
         };
@@ -347,9 +353,10 @@ fn with(services: &mut [Service], name: &str, act: impl FnOnce(&mut Service)) {
     }
 }
 
-/// Anything else that died is no service, and nobody's concern here.
-fn with_pid(services: &mut [Service], pid: Pid, act: impl FnOnce(&mut Service)) {
-    if let Some(service) = services.iter_mut().find(|it| it.pid() == Some(pid)) {
+/// Anything else that died is no service, and nobody's concern here. A pid may be that of a new run
+/// while the rest of the old one has not gone yet.
+fn with_pid(services: &mut [Service], pid: Pid, main: Main, act: impl FnOnce(&mut Service)) {
+    if let Some(service) = services.iter_mut().find(|it| it.main() == Some((pid, main))) {
         act(service);
     }
 }

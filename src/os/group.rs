@@ -56,6 +56,16 @@ impl Group {
         }
     }
 
+    /// The group that the process held by this pidfd may lead.
+    pub(super) fn held(leader: Pid, pidfd: &OwnedFd) -> io::Result<Group> {
+        Ok(Group { leader, pidfd: Some(pidfd.try_clone()?) })
+    }
+
+    /// To the leader alone, by its pidfd and never by its number.
+    pub(super) fn send_to_held_leader(&self, signal: Signal) -> io::Result<()> {
+        self.send_by_pidfd(signal, 0)
+    }
+
     /// To the leader alone; it must not have been reaped.
     pub(super) fn send_to_leader(&self, signal: Signal) {
         if self.send_by_pidfd(signal, 0).is_err() {

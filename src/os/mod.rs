@@ -6,10 +6,13 @@
 
 pub mod clock;
 pub mod env_file;
+pub mod leftover;
 pub mod signal;
+pub mod state;
 
 mod capture;
 mod child;
+mod ending;
 mod environment;
 mod failure;
 mod group;
@@ -20,7 +23,9 @@ mod marker;
 mod processes;
 mod procfs;
 mod remains;
+mod starting;
 mod strays;
+mod sweep;
 mod wait;
 mod watch;
 

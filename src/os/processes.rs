@@ -4,30 +4,28 @@
 //! reaped, told. Must never wait for a child, and never signal a number that was reaped.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::future::poll_fn;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use signal_hook::SigId;
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, Sleep};
 
 use super::capture::Capture;
 use super::clock::now;
-use super::failure::Report;
-use super::group::{Group, kill};
+use super::ending;
+use super::group::Group;
 use super::init::{self, Place};
 use super::launch::{self, Launch};
 use super::marker::Keepup;
-use super::remains::{Kind, Remains, Surroundings};
+use super::procfs;
+use super::remains::{Kind, Remains};
 use super::signal::{self, Bell};
+use super::starting::Starting;
 use super::strays::Strays;
-use super::wait::{self, Peek};
-use super::{procfs, wait::peek, watch};
+use super::sweep::{Living, Sweep};
+use super::wait::{self, Peek, peek};
 use crate::core::event::{Event, Exit, Pid, Ticket};
 use crate::plan::{Name, Service, Signal};
 
@@ -35,9 +33,6 @@ pub use super::launch::{Output, Stream};
 
 /// Deaths handled in one turn of the loop; the rest wait for the next.
 const DEATHS_PER_TURN: usize = 64;
-/// Between two looks at what does not die, at first and at most.
-const RECHECK_MIN: Duration = Duration::from_millis(100);
-const RECHECK_MAX: Duration = Duration::from_secs(2);
 
 /// Something happened to a process.
 #[derive(Debug, PartialEq)]
@@ -72,9 +67,8 @@ pub struct LiveRun {
 #[derive(Debug)]
 pub struct Processes {
     table: HashMap<Pid, Child>,
-    remains: Vec<Remains>,
+    sweep: Sweep,
     outbox: VecDeque<Happening>,
-    strays: Strays,
     keepup: Keepup,
     place: Place,
     dev_null: OwnedFd,
@@ -82,10 +76,6 @@ pub struct Processes {
     registered: SigId,
     /// There may be dead children.
     dying: bool,
-    /// There may be news about what is left.
-    recheck: bool,
-    recheck_at: Option<Pin<Box<Sleep>>>,
-    recheck_delay: Duration,
 }
 
 #[derive(Debug)]
@@ -108,12 +98,6 @@ enum Role {
     },
 }
 
-#[derive(Debug)]
-struct Starting {
-    told: AsyncFd<File>,
-    launch: Launch,
-}
-
 impl Processes {
     /// Takes in orphans from now on. Needs a tokio runtime with its I/O and time enabled.
     pub fn new() -> io::Result<Processes> {
@@ -126,18 +110,14 @@ impl Processes {
         let keepup = Keepup::new(procfs::pid_namespace(), own, start_time);
         Ok(Processes {
             table: HashMap::new(),
-            remains: Vec::new(),
+            sweep: Sweep::new(Strays::new(keepup.clone())),
             outbox: VecDeque::new(),
-            strays: Strays::new(keepup.clone()),
             keepup,
             place,
             dev_null: launch::dev_null()?,
             deaths,
             registered,
             dying: true,
-            recheck: false,
-            recheck_at: None,
-            recheck_delay: RECHECK_MIN,
         })
     }
 
@@ -200,13 +180,15 @@ impl Processes {
     /// Ends what a dead main process left behind; `next` tells Gone when nothing of it is left,
     /// normally at once.
     pub fn sweep(&mut self, pid: Pid) {
-        let now = now();
-        match self.remains.iter_mut().find(|it| it.pid == pid) {
-            Some(remains) => _ = remains.since.get_or_insert(now),
-            None if self.table.contains_key(&pid) => return,
-            None => self.outbox.push_back(Happening::Core(Event::Gone { pid })),
+        if self.table.contains_key(&pid) {
+            return;
         }
-        self.end_remains();
+        if !self.sweep.begin(pid) {
+            self.outbox.push_back(Happening::Core(Event::Gone { pid }));
+        }
+        let Processes { table, sweep, .. } = self;
+        let gone = sweep.end(&living(table, &|pid| table.contains_key(&pid)));
+        self.tell_gone(gone);
     }
 
     /// What happens next; in one turn, what became of starts comes before deaths. May be dropped
@@ -229,38 +211,7 @@ impl Processes {
     /// At keepup's own end: kills every process below it, again and again until there is none or
     /// `limit` has passed; as PID 1 every process there is. The pids that are left.
     pub async fn end_all(&mut self, limit: Duration) -> Vec<Pid> {
-        let deadline = now() + limit;
-        loop {
-            self.kill_everything();
-            loop {
-                match peek() {
-                    Peek::Dead { pid, .. } => wait::reap(pid),
-                    Peek::AllAlive => break,
-                    Peek::NoChildren => return Vec::new(),
-                }
-            }
-            let now = now();
-            if deadline <= now {
-                return procfs::children();
-            }
-            // A death is not the only reason to look again: a child may come as an orphan.
-            let look_again = tokio::time::sleep(RECHECK_MIN.min(deadline - now));
-            tokio::select! {
-                () = poll_fn(|cx| self.deaths.poll_rung(cx)) => {}
-                () = look_again => {}
-            }
-        }
-    }
-
-    fn kill_everything(&self) {
-        match self.place {
-            Place::Init => _ = kill(Pid(-1), Signal::KILL),
-            Place::Subreaper => {
-                for child in procfs::children() {
-                    kill(child, Signal::KILL).ok();
-                }
-            }
-        }
+        ending::end_all(self.place, &mut self.deaths, limit).await
     }
 
     fn start(
@@ -274,16 +225,15 @@ impl Processes {
         let (pid, told) = launch.fork(&self.dev_null, output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
-        match watch::readable(File::from(told)) {
-            Ok(told) => {
-                let starting = Some(Starting { told, launch });
-                let service = service.name.clone();
-                // The caller knows what it is for.
-                Ok((pid, Child { service, start_time, group, role: Role::Run(0), starting }))
+        match Starting::new(launch, told) {
+            // The caller knows what it is for.
+            Ok(starting) => {
+                let (service, role) = (service.name.clone(), Role::Run(0));
+                Ok((pid, Child { service, start_time, group, role, starting: Some(starting) }))
             }
-            Err(error) => {
+            Err(reason) => {
                 group.send_to_leader(Signal::KILL);
-                Err(format!("cannot start `{}`: cannot watch it: {error}", launch.program()))
+                Err(reason)
             }
         }
     }
@@ -296,7 +246,11 @@ impl Processes {
             self.poll_starting(cx);
             self.poll_captures(cx);
             self.poll_deaths(cx);
-            self.poll_remains(cx);
+            let Processes { table, sweep, .. } = self;
+            let is_known = |pid| table.contains_key(&pid);
+            let living = Living { in_burst: self.dying, ..living(table, &is_known) };
+            let gone = sweep.poll(cx, &living);
+            self.tell_gone(gone);
             if self.outbox.is_empty() {
                 return Poll::Pending;
             }
@@ -374,7 +328,6 @@ impl Processes {
 
     /// In this order: what it left dies while the zombie still holds the group's number.
     fn bury(&mut self, pid: Pid, exit: Exit) {
-        self.recheck = true;
         if let Some(child) = self.table.get_mut(&pid) {
             child.group.send(Signal::KILL);
             if let Some(starting) = &mut child.starting {
@@ -384,7 +337,7 @@ impl Processes {
             }
         }
         wait::reap(pid);
-        self.strays.forget(pid);
+        self.sweep.reaped(pid);
         let Some(child) = self.table.remove(&pid) else { return };
         let (kind, run) = match child.role {
             Role::Run(run) => {
@@ -400,7 +353,7 @@ impl Processes {
                 (Kind::Probe, probe_mark(ticket))
             }
         };
-        self.remains.push(Remains {
+        self.sweep.add(Remains {
             pid,
             service: child.service,
             run,
@@ -411,59 +364,9 @@ impl Processes {
         });
     }
 
-    fn poll_remains(&mut self, cx: &mut Context<'_>) {
-        if self.strays.poll_answers(cx).is_ready() {
-            self.recheck = true;
-        }
-        if let Some(sleep) = &mut self.recheck_at
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            self.recheck_at = None;
-            self.recheck_delay = (self.recheck_delay * 2).min(RECHECK_MAX);
-            self.recheck = true;
-        }
-        if self.recheck {
-            self.end_remains();
-        }
-        // The timer is polled once more when it is new, so that it wakes this task.
-        if let Some(sleep) = &mut self.recheck_at
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn end_remains(&mut self) {
-        self.recheck = false;
-        if self.remains.iter().all(|it| it.since.is_none()) {
-            return;
-        }
-        let runs = self.table.values().filter(|it| matches!(it.role, Role::Run(_))).count();
-        let ended = self.remains.iter().filter(|it| it.kind == Kind::Run).count();
-        let is_known = |pid| self.table.contains_key(&pid);
-        let mut around = Surroundings::new(&is_known, runs + ended == 1);
-        let (strays, outbox) = (&mut self.strays, &mut self.outbox);
-        self.remains.retain_mut(|it| {
-            if it.since.is_none() || !it.end(&mut around, strays) {
-                return true;
-            }
-            if it.kind == Kind::Run {
-                outbox.push_back(Happening::Core(Event::Gone { pid: it.pid }));
-            }
-            false
-        });
-        self.look_again_if_needed();
-    }
-
-    /// Deaths ring the bell; this is for what does not die.
-    fn look_again_if_needed(&mut self) {
-        if self.remains.iter().all(|it| it.since.is_none()) {
-            self.recheck_at = None;
-            self.recheck_delay = RECHECK_MIN;
-        } else if self.recheck_at.is_none() {
-            let at = Instant::now() + self.recheck_delay;
-            self.recheck_at = Some(Box::pin(tokio::time::sleep_until(at)));
-        }
+    fn tell_gone(&mut self, gone: Vec<Pid>) {
+        let gone = gone.into_iter().map(|pid| Happening::Core(Event::Gone { pid }));
+        self.outbox.extend(gone);
     }
 }
 
@@ -473,32 +376,9 @@ impl Drop for Processes {
     }
 }
 
-impl Starting {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        loop {
-            match self.told.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
-            }
-            if let Some(outcome) = self.read() {
-                return Poll::Ready(outcome);
-            }
-        }
-    }
-
-    /// `None`: it is not known yet.
-    fn read(&mut self) -> Option<Result<(), String>> {
-        let mut bytes = [0; 512];
-        match self.told.get_mut().read(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(_) | Ok(0) => Some(Ok(())),
-            Ok(length) => match Report::read(bytes.get(..length).unwrap_or_default()) {
-                Some(report) => Some(Err(report.text(&self.launch))),
-                None => Some(Err(format!("cannot start `{}`", self.launch.program()))),
-            },
-        }
-    }
+fn living<'a>(table: &HashMap<Pid, Child>, is_known: &'a dyn Fn(Pid) -> bool) -> Living<'a> {
+    let runs = table.values().filter(|it| matches!(it.role, Role::Run(_))).count();
+    Living { is_known, runs, in_burst: false }
 }
 
 fn probe_mark(ticket: Ticket) -> String {

@@ -1,32 +1,61 @@
-//! What outlives keepup: it is read at the start, and written whenever the core says so.
+//! What outlives keepup: read at the start, written whenever the core says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use crate::core::event::Time;
 use crate::core::{Remembered, Supervisor};
-use crate::os::Processes;
-use crate::plan::{Name, Plan};
+use crate::os::state::{self, Saved, SavedRun, SavedService, Writer};
+use crate::os::{Processes, leftover};
+use crate::plan::{self, Level, Name};
 use crate::report::Journal;
+
+/// How long what an earlier keepup left running may take to be gone.
+const LEFTOVER_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps the state.
 #[derive(Debug)]
 pub(super) struct Keeper {
     since: Time,
     has_terminal: bool,
+    /// Absent: there is no folder to write to, and keepup runs from memory.
+    writer: Option<Writer>,
+    /// This keepup, here and now; the rest of each state is filled in.
+    blank: Saved,
 }
 
 impl Keeper {
-    /// Reads what an earlier keepup left, and ends what it left running.
+    /// A keeper that writes nothing.
+    pub(super) fn forgetful(since: Time) -> Keeper {
+        Keeper { since, has_terminal: io::stdin().is_terminal(), writer: None, blank: Saved::new() }
+    }
+
+    /// Reads what an earlier keepup left, and ends what it left running, before anything is
+    /// started: there are never two copies of a service.
     pub(super) fn open(
-        _plan: &Plan,
-        _writable: bool,
+        plan: &plan::Supervisor,
         since: Time,
-        _journal: &Journal,
+        journal: &Journal,
     ) -> (Keeper, BTreeMap<Name, Remembered>) {
-        let has_terminal = io::stdin().is_terminal();
-        (Keeper { since, has_terminal }, BTreeMap::new())
+        let loaded = state::load(&plan.state_dir);
+        for text in &loaded.warnings {
+            journal.say(Level::Warn, text);
+        }
+        let mut past = BTreeMap::new();
+        if let Some(saved) = &loaded.saved {
+            let ended = leftover::end(saved, LEFTOVER_WAIT);
+            for text in &ended.texts {
+                journal.say(Level::Warn, text);
+            }
+            past = remembered(saved, &ended.alive);
+        }
+        let tell = journal.clone();
+        let writer = Writer::new(&plan.state_dir, move |text| tell.say(Level::Warn, &text));
+        let writer = writer.map_err(|error| {
+            journal.say(Level::Warn, &format!("cannot keep the state: {error}, ignoring"));
+        });
+        (Keeper { writer: writer.ok(), ..Keeper::forgetful(since) }, past)
     }
 
     /// When keepup started.
@@ -39,9 +68,54 @@ impl Keeper {
         self.has_terminal
     }
 
-    /// Writes down what is now; returns at once.
-    pub(super) fn save(&mut self, _core: &Supervisor, _processes: &Processes) {}
+    /// Has it written down what is now; returns at once.
+    pub(super) fn save(&self, core: &Supervisor, processes: &Processes, now: Time) {
+        if let Some(writer) = &self.writer {
+            writer.save(self.snapshot(core, processes, now));
+        }
+    }
 
-    /// Writes down how it ended.
-    pub(super) fn close(self, _core: &Supervisor, _processes: &Processes, _limit: Duration) {}
+    /// Writes down how it ended, within the limit.
+    pub(super) fn close(self, core: &Supervisor, processes: &Processes, limit: Duration) {
+        self.save(core, processes, crate::os::clock::now());
+        if let Some(writer) = self.writer {
+            writer.finish(limit);
+        }
+    }
+
+    fn snapshot(&self, core: &Supervisor, processes: &Processes, now: Time) -> Saved {
+        let service = |(name, it): (Name, Remembered)| {
+            let restarts = it.restarts.iter().map(|at| at.0.as_secs_f64()).collect();
+            let saved = SavedService { want_down: it.stopped, failures: it.failures, restarts };
+            (name.to_string(), saved)
+        };
+        let runs = processes.runs().map(|run| SavedRun {
+            service: run.service.to_string(),
+            pid: run.pid.0,
+            start_time: run.start_time,
+            // It leads its own group.
+            pgid: run.pid.0,
+        });
+        Saved {
+            services: core.remember(now).into_iter().map(service).collect(),
+            runs: runs.collect(),
+            ..self.blank.clone()
+        }
+    }
+}
+
+fn remembered(saved: &Saved, alive: &BTreeSet<String>) -> BTreeMap<Name, Remembered> {
+    // Monotonic times mean nothing in another boot.
+    let here = saved.is_of_this_boot();
+    let time = |seconds: &f64| Duration::try_from_secs_f64(*seconds).ok().map(Time);
+    let remember = |(name, it): (&String, &SavedService)| {
+        let remembered = Remembered {
+            stopped: it.want_down,
+            survives: alive.contains(name),
+            failures: if here { it.failures } else { 0 },
+            restarts: it.restarts.iter().filter(|_| here).filter_map(time).collect(),
+        };
+        (Name::from(name.as_str()), remembered)
+    };
+    saved.services.iter().map(remember).collect()
 }

@@ -57,7 +57,7 @@ impl Loop {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Exit { code: last } => code = Some(last),
-                Effect::Save => self.keeper.save(&self.core, &self.world.processes),
+                Effect::Save => self.keeper.save(&self.core, &self.world.processes, now()),
                 effect => self.world.perform(&self.core, effect),
             }
         }

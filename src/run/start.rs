@@ -1,5 +1,6 @@
 //! What comes before the loop and after it: the only part of a run that may fail.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,10 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     }
     say_hello(&journal, &plan);
 
-    let (keeper, past) = Keeper::open(&plan, lock.is_some(), since, &journal);
+    let (keeper, past) = match &lock {
+        Some(_) => Keeper::open(&plan.supervisor, since, &journal),
+        None => (Keeper::forgetful(since), BTreeMap::new()),
+    };
     let logs = Arc::new(open_logs(&plan, &journal));
     let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
     let metrics = Arc::new(metrics);

@@ -1,6 +1,7 @@
 //! The core in a simulated world: no process, no file, no clock, no waiting.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod chaos;
 mod plans;
 mod script;
 mod watch;

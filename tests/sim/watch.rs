@@ -33,6 +33,10 @@ struct Watched {
     stuck: bool,
     up_at: Time,
     touched: Option<Time>,
+    /// The last touch before the look that is under way, and the one before the last that came back:
+    /// what the core can know.
+    looked: Option<Time>,
+    seen: Option<Time>,
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
     misses: Vec<(u32, bool)>,
 }
@@ -81,6 +85,8 @@ impl Watch {
                 stuck: false,
                 up_at: Time::default(),
                 touched: None,
+                looked: None,
+                seen: None,
                 misses: Vec::new(),
             };
             (service.name.clone(), watched)
@@ -122,9 +128,9 @@ impl Watch {
                 };
             }
             Event::Looked { ticket, .. } => {
-                if self.asked.remove(ticket).is_none() {
-                    return Expect::Nothing;
-                }
+                let Some((name, _)) = self.asked.remove(ticket) else { return Expect::Nothing };
+                let watched = self.of(&name);
+                watched.seen = watched.looked;
             }
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
                 let watched = self.of(name);
@@ -166,7 +172,11 @@ impl Watch {
                 ensure(!swept, "a sweep of a process that is not dead, or was swept")
             }
             Effect::Probe { name, probe, ticket } => self.asks(name, Some(*probe), *ticket),
-            Effect::Look { name, ticket } => self.asks(name, None, *ticket),
+            Effect::Look { name, ticket } => {
+                let watched = self.of(name);
+                watched.looked = watched.touched;
+                self.asks(name, None, *ticket)
+            }
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
                 Some((name, Some(nth))) => {
                     self.of(&name).misses[nth].0 += 1;
@@ -193,7 +203,7 @@ impl Watch {
             Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
             Note::Up { .. } => {
                 watched.up_at = now;
-                watched.touched = None;
+                (watched.touched, watched.looked, watched.seen) = (None, None, None);
                 watched.misses = vec![(0, false); watched.plan.probes.len()];
             }
             Note::Backoff { delay, .. } => watched.follows = Follows::Restart { at: now + *delay },
@@ -349,7 +359,7 @@ impl Watched {
             }
             End::HeartbeatLost(_) => {
                 let limit = self.plan.heartbeat.as_ref().map(|it| it.unhealthy_after);
-                let lost = self.touched.zip(limit).is_some_and(|(at, limit)| at + limit <= now);
+                let lost = self.seen.zip(limit).is_some_and(|(at, limit)| at + limit <= now);
                 ensure(lost, "a run ends for a heartbeat that it had, or never had")
             }
             End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => Ok(()),

@@ -150,6 +150,21 @@ fn a_host_that_stood_still_is_no_hang() {
 }
 
 #[test]
+fn a_host_that_stood_still_twice_has_not_lost_its_heartbeats_before_a_look_at_them() {
+    let api = service("api", |it| it.heartbeat = heartbeat(s(6), s(12)));
+    let run = Run { look_takes: ms(100), ..beats(s(1), s(1), 1000) };
+    let mut sim = Sim::new([(api, vec![run])]);
+    for millis in [10_000, 30_050] {
+        sim.stall(ms(millis), Stall::Starved(s(20)));
+    }
+    sim.run_until(s(300));
+    sim.says_of(
+        &["stopping", "stood"],
+        "30.000 host stood still: 20.3s\n50.050 host stood still: 20s",
+    );
+}
+
+#[test]
 fn a_host_that_stood_still_gives_a_start_its_time() {
     let api = service("api", |it| {
         it.probes.push(liveness());

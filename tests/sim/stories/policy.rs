@@ -143,6 +143,7 @@ fn restarts_of_before_keepup_died_count_towards_the_cap() {
         stopped: false,
         failures: 2,
         restarts: vec![Time(s(0)), Time(s(0)), Time(s(0))],
+        ..Remembered::default()
     };
     let api = service("api", on_failure_at_most(3));
     let past = [("api".into(), past)].into();

@@ -1,9 +1,12 @@
 //! How runs end when they are to end: asked, killed, stuck; and how keepup itself does.
 
-use keepup::core::event::Event;
+use std::collections::BTreeMap;
+
+use keepup::core::event::{Event, Exit, Pid, Time};
+use keepup::core::{State, Supervisor};
 use keepup::plan::{Service, Signal};
 
-use crate::plans::{ms, s, service};
+use crate::plans::{ms, plan, s, service};
 use crate::script::{Run, exits, ignores_term, restart, start, stop, terminated, well};
 use crate::world::Sim;
 
@@ -243,4 +246,23 @@ fn a_stuck_process_does_not_keep_the_others_from_their_graceful_stop() {
          23.100 db ended after 23s: keepup is ending (killed by SIGTERM)
          36.500 exit 1",
     );
+}
+
+#[test]
+fn a_pid_that_is_used_again_while_the_rest_of_its_old_run_goes_is_not_mistaken() {
+    let other = service("other", |it| it.autostart = false);
+    let mut core = Supervisor::new(plan(vec![api(), other]), 0, &BTreeMap::new());
+    let mut at = |seconds: u64, event: Event| {
+        let mut effects = Vec::new();
+        core.step(Time(s(seconds)), event, &mut effects);
+        let is_up = |name| matches!(core.service(name).unwrap().state, State::Up { .. });
+        (is_up("api"), is_up("other"))
+    };
+    let (pid, exit) = (Pid(7), Exit::Code(1));
+    at(0, Event::Tick);
+    assert_eq!(at(0, Event::Spawned { name: "api".into(), pid }), (true, false));
+    assert_eq!(at(1, Event::Exited { pid, exit }), (false, false));
+    at(2, start("other"));
+    assert_eq!(at(2, Event::Spawned { name: "other".into(), pid }), (false, true));
+    assert_eq!(at(3, Event::Exited { pid, exit }), (false, false));
 }

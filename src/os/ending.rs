@@ -1,0 +1,56 @@
+//! keepup's own end: nothing below it survives it.
+//!
+//! Must never kill what is not a descendant.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use super::clock::now;
+use super::group::kill;
+use super::init::Place;
+use super::procfs;
+use super::signal::Bell;
+use super::wait::{self, Peek, peek};
+use crate::core::event::Pid;
+use crate::plan::Signal;
+
+/// Between two looks for orphans that came meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Kills and reaps until there is nobody or `limit` has passed. The children that are left.
+pub(super) async fn end_all(place: Place, deaths: &mut Bell, limit: Duration) -> Vec<Pid> {
+    let deadline = now() + limit;
+    loop {
+        kill_all(place);
+        loop {
+            match peek() {
+                Peek::Dead { pid, .. } => wait::reap(pid),
+                Peek::AllAlive => break,
+                Peek::NoChildren => return Vec::new(),
+            }
+        }
+        let now = now();
+        if deadline <= now {
+            return procfs::children();
+        }
+        // A death is not the only reason to look again: a child may come as an orphan.
+        let look_again = tokio::time::sleep(LOOK_AGAIN.min(deadline - now));
+        tokio::select! {
+            () = poll_fn(|cx| deaths.poll_rung(cx)) => {}
+            () = look_again => {}
+        }
+    }
+}
+
+/// The children of a killed child come to keepup, and are found in the next round.
+fn kill_all(place: Place) {
+    match place {
+        // All processes but this one; those that were put into the container from outside, too.
+        Place::Init => _ = kill(Pid(-1), Signal::KILL),
+        Place::Subreaper => {
+            for child in procfs::children() {
+                kill(child, Signal::KILL).ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A start of which it is not known yet whether its program runs.
+//!
+//! Must never wait for the child: its program may lie on a mount that does not answer.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+
+use tokio::io::unix::AsyncFd;
+
+use super::failure::Report;
+use super::launch::Launch;
+use super::watch;
+
+/// The pipe closes without a word when the program runs.
+#[derive(Debug)]
+pub(super) struct Starting {
+    told: AsyncFd<File>,
+    launch: Launch,
+}
+
+impl Starting {
+    pub(super) fn new(launch: Launch, told: OwnedFd) -> Result<Starting, String> {
+        match watch::readable(File::from(told)) {
+            Ok(told) => Ok(Starting { told, launch }),
+            Err(error) => {
+                Err(format!("cannot start `{}`: cannot watch it: {error}", launch.program()))
+            }
+        }
+    }
+
+    /// Whether its program runs, or why not.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        loop {
+            match self.told.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                // The runtime is being shut down; the pipe can still be read.
+                Poll::Ready(Err(_)) => return self.read().map_or(Poll::Pending, Poll::Ready),
+                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
+            }
+            if let Some(outcome) = self.read() {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+
+    /// `None`: it is not known yet.
+    pub(super) fn read(&mut self) -> Option<Result<(), String>> {
+        let mut bytes = [0; 512];
+        match self.told.get_mut().read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) | Ok(0) => Some(Ok(())),
+            Ok(length) => match Report::read(bytes.get(..length).unwrap_or_default()) {
+                Some(report) => Some(Err(report.text(&self.launch))),
+                None => Some(Err(format!("cannot start `{}`", self.launch.program()))),
+            },
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Random worlds from a seed. `SEEDS=100000 cargo test --test sim chaos` for a long run, `SEED=17`
+//! for one of them; a failure prints its seed and all that was said.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keepup::core::event::{Event, Exit};
+use keepup::plan::{Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Service, Signal};
+
+use crate::plans::{heartbeat, ms, plan, probe, s, service};
+use crate::script::{Reply, Run, miss, miss_of, pass_in, restart, silence, start, stop, well};
+use crate::world::{Sim, Stall};
+
+/// When a world that is still there is shut down.
+const LIFE: Duration = Duration::from_secs(200);
+
+/// Numbers that look random, the same for a seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+
+    /// True once in `times`.
+    fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()].clone()
+    }
+
+    fn time(&mut self, max: Duration) -> Duration {
+        ms(1 + self.below(u64::try_from(max.as_millis()).unwrap()))
+    }
+
+    fn maybe<T>(&mut self, times: u64, make: impl FnOnce(&mut Chance) -> T) -> Option<T> {
+        self.once_in(times).then(|| make(self))
+    }
+}
+
+fn restart_plan(chance: &mut Chance) -> Restart {
+    Restart {
+        policy: chance.of(&[
+            Policy::Always,
+            Policy::Always,
+            Policy::OnFailure,
+            Policy::UnlessStopped,
+            Policy::Never,
+        ]),
+        delay: chance.time(s(4)),
+        max_delay: s(1) + chance.time(s(20)),
+        factor: chance.of(&[1.0, 1.5, 2.0]),
+        jitter: chance.of(&[0.0, 0.1, 1.0]),
+        max_restarts: u32::try_from(chance.below(5)).unwrap(),
+        window: chance.time(s(100)),
+        stable_after: chance.time(s(30)),
+        on_cap: chance.of(&[OnCap::Retry, OnCap::Retry, OnCap::Fail, OnCap::Exit]),
+        retry_after: chance.time(s(40)),
+        success_codes: chance.of(&[vec![ExitMatch::Code(0)], Vec::new()]),
+        fatal_codes: chance.of(&[Vec::new(), Vec::new(), vec![ExitMatch::Code(3)]]),
+    }
+}
+
+fn any_probe(chance: &mut Chance) -> Probe {
+    let role =
+        chance.of(&[Role::Startup, Role::Liveness, Role::Liveness, Role::Readiness, Role::Warning]);
+    probe(role, |it| {
+        it.interval = ms(100) + chance.time(s(10));
+        it.retry_interval = ms(100) + chance.time(s(3));
+        it.timeout = chance.time(s(6));
+        it.failures = u32::try_from(1 + chance.below(3)).unwrap();
+        it.successes = u32::try_from(1 + chance.below(2)).unwrap();
+        it.initial_delay = chance.of(&[Duration::ZERO, Duration::ZERO, s(3)]);
+        it.slow = chance.maybe(3, |chance| chance.time(s(2)));
+        it.definite = chance.of(&[Vec::new(), vec![Class::Refused]]);
+    })
+}
+
+fn any_service(chance: &mut Chance, nth: usize) -> Service {
+    service(&format!("s{nth}"), |it| {
+        it.after =
+            (0..nth).filter(|_| chance.once_in(3)).map(|it| format!("s{it}").into()).collect();
+        it.oneshot = chance.once_in(4);
+        it.autostart = !chance.once_in(6);
+        it.essential = chance.once_in(8);
+        it.start_timeout = chance.time(s(30));
+        it.stop_timeout = chance.time(s(10));
+        it.restart = restart_plan(chance);
+        it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
+        it.heartbeat = chance.maybe(4, |chance| {
+            let degraded = ms(500) + chance.time(s(10));
+            heartbeat(degraded, degraded + chance.time(s(10))).unwrap()
+        });
+    })
+}
+
+fn any_exit(chance: &mut Chance) -> Exit {
+    match chance.below(6) {
+        0..3 => Exit::Code(u8::try_from(chance.below(4)).unwrap()),
+        3 => Exit::Code(0),
+        _ => Exit::Signal { signal: Signal::parse("SEGV").unwrap(), core_dumped: true },
+    }
+}
+
+fn any_reply(chance: &mut Chance) -> Reply {
+    match chance.below(8) {
+        0 => silence(),
+        1 => miss("503"),
+        2 => miss_of(Class::Refused, "connection refused"),
+        3 => pass_in(chance.time(s(8))),
+        _ => pass_in(chance.time(ms(100))),
+    }
+}
+
+fn any_run(chance: &mut Chance, probes: usize) -> Run {
+    let replies = |chance: &mut Chance| -> Vec<(Duration, Reply)> {
+        let mut replies: Vec<_> =
+            (0..chance.below(5)).map(|_| (chance.time(s(60)), any_reply(chance))).collect();
+        replies.push((Duration::ZERO, any_reply(chance)));
+        replies.sort_by_key(|it| it.0);
+        replies
+    };
+    let beats = chance.time(s(5));
+    Run {
+        spawn_takes: chance.maybe(3, |it| it.time(s(3))).unwrap_or_default(),
+        spawn_fails: chance.maybe(10, |_| "cannot fork".to_owned()),
+        exits: chance.maybe(2, |it| (it.time(s(60)), any_exit(it))),
+        obeys: (!chance.once_in(4)).then(|| (chance.time(s(5)), any_exit(chance))),
+        kill_takes: (!chance.once_in(20)).then(|| chance.time(s(1))),
+        gone_takes: (!chance.once_in(30))
+            .then(|| chance.maybe(5, |it| it.time(s(8))).unwrap_or_default()),
+        replies: (0..probes).map(|_| replies(chance)).collect(),
+        beats: (0..u32::try_from(chance.below(30)).unwrap()).map(|nth| beats * nth).collect(),
+        hangs: chance.maybe(5, |it| it.time(s(60))),
+        look_takes: chance.maybe(3, |it| it.time(s(2))).unwrap_or_default(),
+        looks_hang: chance.maybe(10, |it| it.time(s(60))),
+        ..well()
+    }
+}
+
+fn any_plan(chance: &mut Chance) -> Plan {
+    let count = usize::try_from(1 + chance.below(4)).unwrap();
+    let mut plan = plan((0..count).map(|nth| any_service(chance, nth)).collect());
+    plan.supervisor.shutdown_timeout = chance.time(s(30));
+    plan.supervisor.stay = chance.once_in(2);
+    plan
+}
+
+/// One world from birth to its end. Its effects, if they are wanted.
+fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
+    let mut chance = Chance(seed);
+    let plan = any_plan(&mut chance);
+    let limit = plan.supervisor.shutdown_timeout;
+    let names: Vec<String> = plan.services.iter().map(|it| it.name.to_string()).collect();
+    let run = |it: &Service, chance: &mut Chance| -> Vec<Run> {
+        (0..1 + chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
+    };
+    let runs = plan.services.iter().map(|it| run(it, &mut chance)).collect();
+    let mut sim = Sim::of(plan, runs, seed, &BTreeMap::new());
+    sim.trace = format!("seed {seed}\n");
+    sim.effects = effects.then(String::new);
+    for _ in 0..chance.below(8) {
+        let (moment, name) = (chance.time(LIFE + s(5)), chance.of(&names));
+        let command = chance.of(&[start, stop, stop, restart]);
+        sim.at(moment, command(&name));
+    }
+    let mut stalled = Duration::ZERO;
+    for _ in 0..chance.below(4) {
+        let gap = chance.time(s(30));
+        stalled += gap;
+        let stall = if chance.once_in(2) { Stall::Frozen(gap) } else { Stall::Starved(gap) };
+        sim.stall(chance.time(LIFE + s(5)), stall);
+    }
+    sim.at(LIFE, Event::Shutdown);
+    if chance.once_in(3) {
+        sim.at(LIFE + chance.time(s(8)), Event::Shutdown);
+    }
+    sim.run_until(LIFE + limit + s(2) + stalled);
+    assert!(sim.exit.is_some(), "it did not end\n{}", sim.trace);
+    (sim.trace.lines().count(), sim.effects)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn random_worlds_keep_all_promises() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(1_500),
+    };
+    for seed in seeds {
+        live(seed, false);
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in 0..100 {
+        assert_eq!(live(seed, true), live(seed, true), "seed {seed}");
+    }
+}
