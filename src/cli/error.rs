@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::control::client::ClientError;
 
+/// How an error begins that wants to name the socket.
+pub(super) const NO_TALK: &str = "cannot talk to keepup";
+
 /// What a command could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -86,7 +89,7 @@ impl std::error::Error for Error {}
 
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Error {
-        let message = format!("cannot talk to keepup: {error}");
+        let message = format!("{NO_TALK}: {error}");
         match error {
             ClientError::Nobody(_) => Error::new(Kind::Nobody, message)
                 .hint("is it running? `-c FILE` or `--socket PATH` says which keepup is meant"),

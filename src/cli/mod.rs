@@ -26,6 +26,7 @@ pub use self::args::{ActArguments, Arguments, Command, RunArguments};
 pub use self::error::{Error, Kind};
 use crate::config::Surroundings;
 use crate::control::Act;
+use crate::control::protocol::Follow;
 
 /// What `keepup` does, from its arguments to its exit code.
 pub fn main() -> ExitCode {
@@ -75,11 +76,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Restart(it) => act::act(&remote()?, Act::Restart, &it).map(done),
         Command::Events { follow, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
-            let follow = if follow {
-                crate::control::protocol::Follow::Yes
-            } else {
-                crate::control::protocol::Follow::No
-            };
+            let follow = if follow { Follow::Yes } else { Follow::No };
             events::events(&remote()?, follow, form).map(done)
         }
         Command::Healthcheck { name } => {

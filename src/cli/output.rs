@@ -10,9 +10,11 @@ use crate::report::log::wants_colour;
 pub(super) fn print(text: impl Display) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let printed = write!(out, "{text}").and_then(|()| out.flush());
-    printed.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Error::new(Kind::Unread, "nobody reads the output any more"),
-        _ => Error::new(Kind::System, format!("cannot write to standard output: {error}")),
+    printed.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Error::new(Kind::Unread, "nobody reads the output any more");
+        }
+        Error::new(Kind::System, format!("cannot write to standard output: {error}"))
     })
 }
 

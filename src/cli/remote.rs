@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::error::{Error, Kind};
+use super::error::{Error, Kind, NO_TALK};
 use crate::config::{self, Surroundings};
 use crate::control::client::{self, ClientError, Patience, Reply};
 use crate::control::protocol::{Failure, socket_path};
@@ -52,10 +52,7 @@ impl Remote {
     /// What the answer to a `GET` says, whether a success or not.
     pub(super) fn look<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let reply = self.ask(Method::GET, path, LOOK)?;
-        match serde_json::from_slice(&reply.body) {
-            Ok(value) => Ok(value),
-            Err(_) => Err(self.refused(&reply)),
-        }
+        serde_json::from_slice(&reply.body).map_err(|_| self.refused(&reply))
     }
 
     /// The answer to a `POST`, however long it takes.
@@ -80,13 +77,12 @@ impl Remote {
     }
 
     fn wait<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.runtime.block_on(answer).map_err(|it| match it.kind {
-            // Where nobody is at home, the address matters.
-            Kind::Nobody | Kind::Failed if it.message.starts_with("cannot talk to keepup") => {
-                let place = format!("cannot talk to keepup at `{}`", self.socket.display());
-                Error { message: it.message.replacen("cannot talk to keepup", &place, 1), ..it }
+        self.runtime.block_on(answer).map_err(|it| match it.message.strip_prefix(NO_TALK) {
+            Some(why) => {
+                let message = format!("{NO_TALK} at `{}`{why}", self.socket.display());
+                Error { message, ..it }
             }
-            _ => it,
+            None => it,
         })
     }
 
@@ -95,18 +91,13 @@ impl Remote {
     }
 
     fn refused(&self, reply: &Reply) -> Error {
-        let kind = match reply.status {
-            StatusCode::NOT_FOUND => Kind::Unknown,
-            _ => Kind::Failed,
-        };
-        match serde_json::from_slice(&reply.body) {
-            Ok(Failure { error, hint }) => Error { kind, message: error, hint },
-            Err(_) => {
-                let why = format!("an answer that is not understood ({})", reply.status);
-                let error = Error::from(ClientError::Broken(why));
-                error.hint(format!("does a keepup listen at `{}`?", self.socket.display()))
-            }
+        let kind = if reply.status == StatusCode::NOT_FOUND { Kind::Unknown } else { Kind::Failed };
+        if let Ok(Failure { error, hint }) = serde_json::from_slice(&reply.body) {
+            return Error { kind, message: error, hint };
         }
+        let why = format!("an answer that is not understood ({})", reply.status);
+        let error = Error::from(ClientError::Broken(why));
+        error.hint(format!("does a keepup listen at `{}`?", self.socket.display()))
     }
 }
 

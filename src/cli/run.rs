@@ -22,8 +22,15 @@ pub(super) fn run(config: Option<&Path>, arguments: RunArguments) -> Result<u8, 
     };
     let Checked { plan, warnings } =
         checked.map_err(|problems| Error::new(Kind::Problems, problems.to_string()))?;
-    let warnings: Vec<String> = warnings.iter().map(|it| it.text.clone()).collect();
+    let warnings: Vec<String> = warnings.iter().map(in_a_line).collect();
     run::run(plan, &warnings).map_err(|failed| Error::new(Kind::System, failed.to_string()))
+}
+
+fn in_a_line(warning: &config::Problem) -> String {
+    match &warning.place {
+        Some(place) => format!("{}: {}", place.short(), warning.text),
+        None => warning.text.clone(),
+    }
 }
 
 fn line(arguments: RunArguments) -> Result<CommandLine, Error> {
@@ -31,5 +38,5 @@ fn line(arguments: RunArguments) -> Result<CommandLine, Error> {
         Error::new(Kind::System, format!("cannot find the current folder: {error}"))
     })?;
     let RunArguments { restart, liveness, heartbeat, http, name, command, .. } = arguments;
-    Ok(CommandLine { restart, liveness, heartbeat, http, name, command, directory })
+    Ok(CommandLine { restart, liveness, heartbeat, name, http, command, directory })
 }

@@ -60,11 +60,11 @@ pub(super) fn overview(status: &Status, problems: &[Issue], now: Stamp, paint: P
     out.push('\n');
     let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "WHY"];
     let mut rows = vec![
-        head.iter()
+        head.into_iter()
             .enumerate()
             .map(|(column, it)| {
                 let cell = if (3..6).contains(&column) { Cell::right } else { Cell::left };
-                cell(*it, Colour::Dim)
+                cell(it, Colour::Dim)
             })
             .collect(),
     ];

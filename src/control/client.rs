@@ -47,6 +47,19 @@ pub enum ClientError {
     Broken(String),
 }
 
+impl ClientError {
+    fn connecting(error: io::Error) -> ClientError {
+        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::Denied(error)
+        } else if nobody.contains(&error.kind()) {
+            ClientError::Nobody(error)
+        } else {
+            ClientError::Broken(error.to_string())
+        }
+    }
+}
+
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,11 +125,7 @@ async fn send(
     method: Method,
     path: &str,
 ) -> Result<Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::Denied(error),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Nobody(error),
-        _ => ClientError::Broken(error.to_string()),
-    })?;
+    let stream = UnixStream::connect(socket).await.map_err(ClientError::connecting)?;
     let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;

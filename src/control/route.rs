@@ -249,16 +249,15 @@ async fn scrape(control: &Control) -> Answer {
 fn events(control: &Control, query: Query<'_>) -> Answer {
     let lines = query.number("lines")?.unwrap_or(usize::MAX);
     let journal = &control.sources.journal;
-    let body = match query.get("follow") {
-        Some("true" | "1" | "yes" | "") => follow(control, lines)?,
-        Some(_) | None => {
-            let mut text = String::new();
-            for line in journal.tail(lines) {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            Body::from(text)
+    let body = if let Some("true" | "1" | "yes" | "") = query.get("follow") {
+        follow(control, lines)?
+    } else {
+        let mut text = String::new();
+        for line in journal.tail(lines) {
+            text.push_str(&line);
+            text.push('\n');
         }
+        Body::from(text)
     };
     Ok(response(StatusCode::OK, "application/x-ndjson", body))
 }

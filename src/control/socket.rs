@@ -2,10 +2,10 @@
 //!
 //! It never stands open to others, not even for a moment: its mode is set before it has a name.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
@@ -102,11 +102,14 @@ impl Socket {
             Some(_) => (Mode::from_bits_truncate(0o660), Admission::Group),
             None => (Mode::from_bits_truncate(0o600), Admission::Owner),
         };
-        let made = make(path, mode).map_err(|it| failed(it.into()))?;
+        let listener = make(path, mode).map_err(|it| failed(it.into()))?;
         let identity = fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()));
-        let socket = Socket { listener: made.into(), admission, path: path.to_owned(), identity };
+        let socket =
+            Socket { listener: listener.into(), admission, path: path.to_owned(), identity };
         if let Some(group) = group {
             chown(path, None, Some(group)).map_err(|it| failed(it.into()))?;
+            // The umask may have taken the group's bits.
+            fs::set_permissions(path, Permissions::from_mode(mode.bits())).map_err(failed)?;
         }
         listen(&socket.listener, Backlog::MAXALLOWABLE).map_err(|it| failed(it.into()))?;
         Ok(socket)
@@ -131,25 +134,18 @@ fn find_group(group: &str) -> Result<Gid, SocketError> {
     found.map(|it| it.gid).ok_or_else(|| SocketError::UnknownGroup { group: group.to_owned() })
 }
 
-fn unbound(flags: SockFlag) -> nix::Result<OwnedFd> {
-    let flags = flags | SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+fn unbound() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
 /// A socket with this mode at most from its first moment. On Linux a bound socket gets the mode of
 /// the unbound one less the umask; unlike the umask, that is nobody else's.
 fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
-    let made = unbound(SockFlag::empty())?;
-    fchmod(made.as_fd(), mode)?;
-    bind(made.as_raw_fd(), &UnixAddr::new(path)?)?;
-    // The umask may have taken the group's bits.
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        mode,
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )?;
-    Ok(made)
+    let socket = unbound()?;
+    fchmod(socket.as_fd(), mode)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
 }
 
 /// Takes away a socket that nobody answers at any more.
@@ -163,7 +159,7 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         }
         Ok(_) => {}
     }
-    let probe = unbound(SockFlag::empty()).map_err(|it| failed(it.into()))?;
+    let probe = unbound().map_err(|it| failed(it.into()))?;
     let address = UnixAddr::new(path).map_err(|it| failed(it.into()))?;
     match connect(probe.as_raw_fd(), &address) {
         Ok(()) => {

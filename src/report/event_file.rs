@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,13 +128,16 @@ impl Writer {
             fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
         }
         if self.file.is_none() {
-            let file = File::options().append(true).create(true).open(&self.path)?;
+            let file = File::options().append(true).create(true).mode(0o640).open(&self.path)?;
             let size = file.metadata()?.len();
             self.file = Some((file, size));
         }
         if let Some((file, size)) = &mut self.file {
-            // One write, so that a crash in between leaves no half line behind.
-            file.write_all(format!("{line}\n").as_bytes())?;
+            // One write, so that a crash in between leaves no half line behind; nor does a full disk.
+            if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+                let _ = file.set_len(*size);
+                return Err(error);
+            }
             *size += length;
         }
         Ok(())
@@ -158,6 +162,22 @@ mod tests {
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("events.jsonl.1"), "three three\none one one\n");
         assert_eq!(read("events.jsonl"), "two two two\nthree three\n");
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_nothing_else() {
+        let dir = Scratch::new();
+        let path = dir.path().join("events.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let file = EventFile::open(dir.path()).unwrap();
+        file.write(&Arc::from("lost"));
+        file.write(&Arc::from("lost, too"));
+        file.close(Duration::from_secs(10));
+        assert_eq!(file.lost.load(Ordering::Relaxed), 2);
+        fs::remove_file(&path).unwrap();
+        file.write(&Arc::from("kept"));
+        file.close(Duration::from_secs(10));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept\n");
     }
 
     #[test]

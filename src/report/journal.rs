@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
@@ -59,7 +59,7 @@ impl Journal {
         let (at, text) = (Stamp::now(), note.to_string());
         let mut memory = self.memory();
         let page = memory.pages.entry(Name::clone(service)).or_default();
-        let weight = page.note(at, Instant::now(), note, &text);
+        let weight = page.note(at, note, &text);
         self.keep(memory, line::of_note(at, service, note, &text));
         tell(level(note, weight), service, &text);
     }
@@ -81,13 +81,11 @@ impl Journal {
     }
 
     /// Something about keepup itself, for the log alone.
-    #[expect(clippy::unused_self, reason = "who may log holds the journal")]
     pub fn say(&self, level: Level, text: &str) {
         tell(level, "keepup", text);
     }
 
     /// Something about a service that is no event, for the log alone.
-    #[expect(clippy::unused_self, reason = "who may log holds the journal")]
     pub fn say_of(&self, level: Level, service: &Name, text: &str) {
         tell(level, service, text);
     }
@@ -108,14 +106,12 @@ impl Journal {
         (memory.events.iter().skip(skipped).cloned().collect(), receiver)
     }
 
-    /// Fills in what only the journal knows: troubles, and how much of the day a service ran.
+    /// Fills in what only the journal knows: what is wrong with each service, and since when.
     pub fn fill(&self, status: &mut Status) {
-        let (memory, now) = (self.memory(), Instant::now());
+        let memory = self.memory();
         for service in &mut status.services {
-            if let Some(page) = memory.pages.get(service.name.as_str()) {
-                service.trouble = page.trouble.clone();
-                service.uptime_percent_24h = page.uptime_percent(now);
-            }
+            let page = memory.pages.get(service.name.as_str());
+            service.trouble = page.and_then(|page| page.trouble.clone());
         }
     }
 

@@ -46,6 +46,7 @@ impl ServiceStatus {
             failures_in_row: budget.failures(),
             restarts_in_window: u32::try_from(in_window).unwrap_or(u32::MAX),
             next_start_in_seconds: until,
+            uptime_percent_24h: service.uptime.percent(now).map(thousandth),
             heartbeat_age_seconds: age.map(seconds),
             last_end: service
                 .last_end
@@ -56,6 +57,10 @@ impl ServiceStatus {
             ..ServiceStatus::down(&service.plan)
         }
     }
+}
+
+fn thousandth(percent: f64) -> f64 {
+    (percent * 1e3).round() / 1e3
 }
 
 impl State {
