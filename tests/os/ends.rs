@@ -39,9 +39,11 @@ alone! {
         for count in 0..20 {
             let service = shell("exit 7");
             processes.spawn(&service, count, inherit());
-            // It is dead, and known to be started, before anybody asks.
+            // It is dead before the loop turns once: its end is seen before its start.
             let pid = children()[0];
-            until(|| state(pid) == Some('Z')).await;
+            while state(pid) != Some('Z') {
+                std::thread::yield_now();
+            }
             let spawned = Event::Spawned { name: service.name.clone(), pid: Pid(pid) };
             assert_eq!(processes.next().await, Happening::Core(spawned));
             assert_eq!(exited(&mut processes, Pid(pid)).await, Exit::Code(7));

@@ -80,15 +80,21 @@ alone! {
         let service = crate::common::service(&["/bin/sleep", "1000"]);
         let mut pid = crate::common::up(&mut processes, &service).await;
         let mut spent = Vec::new();
+        let mut phases = [const { Vec::new() }; 3];
         for run in 0..300 {
             let killed = nix::unistd::Pid::from_raw(pid.0);
             let begin = now();
             nix::sys::signal::kill(killed, NixSignal::SIGKILL).unwrap();
             loop {
                 match processes.next().await {
-                    Happening::Core(Event::Exited { pid, .. }) => processes.sweep(pid),
+                    Happening::Core(Event::Exited { pid, .. }) => {
+                        phases[0].push(now() - begin);
+                        processes.sweep(pid);
+                    }
                     Happening::Core(Event::Gone { .. }) => {
+                        phases[1].push(now() - begin);
                         processes.spawn(&service, run, crate::common::inherit());
+                        phases[2].push(now() - begin);
                     }
                     Happening::Core(Event::Spawned { pid: successor, .. }) => {
                         spent.push(now() - begin);
@@ -114,9 +120,13 @@ alone! {
             child.wait().unwrap();
         }
         bare.sort_unstable();
+        phases.iter_mut().for_each(|it| it.sort_unstable());
         let at = |it: &[Duration], percent: usize| it[it.len() * percent / 100];
         let text = format!(
-            "keepup: median {:?}, 90% {:?}; bare posix_spawn: median {:?}, 90% {:?}",
+            "keepup: exited after {:?}, gone {:?}, forked {:?}, runs {:?} (90% {:?}); bare posix_spawn: median {:?}, 90% {:?}",
+            at(&phases[0], 50),
+            at(&phases[1], 50),
+            at(&phases[2], 50),
             at(&spent, 50), at(&spent, 90), at(&bare, 50), at(&bare, 90)
         );
         crate::common::say(&text);
