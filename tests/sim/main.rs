@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod chaos;
+mod every;
 mod plans;
 mod script;
+mod table;
+mod tidy;
 mod watch;
 mod world;
 

@@ -24,6 +24,7 @@ pub(crate) struct Sim {
     pub(crate) trace: String,
     /// Every effect, in words: only where a test compares them.
     pub(crate) effects: Option<String>,
+    pub(crate) effects_count: usize,
     read: usize,
     agenda: BTreeMap<(Time, u64), Due>,
     dues: u64,
@@ -101,6 +102,7 @@ impl Sim {
             exit: None,
             trace: String::new(),
             effects: None,
+            effects_count: 0,
             read: 0,
             agenda: BTreeMap::new(),
             dues: 0,
@@ -187,6 +189,7 @@ impl Sim {
         self.core.step(self.now, event, &mut effects);
         let verdict = expect.judge(&effects);
         self.obey(verdict);
+        self.effects_count += effects.len();
         for effect in effects {
             self.demand(self.exit.is_none(), "something follows the exit");
             if let Some(text) = &mut self.effects {

@@ -1,0 +1,296 @@
+//! Every state and every event, as a table in `table.txt`: what a service becomes, and what is done.
+//! `UPDATE=1 cargo test --test sim table` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use keepup::core::event::{Answer, Effect, Event, Exit, Miss, Note, Pid, Ticket, Time};
+use keepup::core::{State, Supervisor, Want};
+use keepup::plan::{Class, Policy, Role, Service, Signal};
+
+use crate::plans::{plan, probe, s, service};
+use crate::script::{restart, start, stop};
+
+/// What can be done to the service, in the order of the columns.
+#[derive(Clone, Copy, PartialEq)]
+enum Deed {
+    Start,
+    Stop,
+    Restart,
+    Spawned,
+    SpawnFailed,
+    ExitZero,
+    ExitOne,
+    Gone,
+    Pass,
+    Miss,
+    Late,
+    Deadline,
+    Shutdown,
+}
+
+const DEEDS: [(&str, Deed); 13] = [
+    ("start", Deed::Start),
+    ("stop", Deed::Stop),
+    ("restart", Deed::Restart),
+    ("spawned", Deed::Spawned),
+    ("spawn failed", Deed::SpawnFailed),
+    ("exit 0", Deed::ExitZero),
+    ("exit 1", Deed::ExitOne),
+    ("gone", Deed::Gone),
+    ("pass", Deed::Pass),
+    ("miss", Deed::Miss),
+    ("late answer", Deed::Late),
+    ("deadline", Deed::Deadline),
+    ("shutdown", Deed::Shutdown),
+];
+
+/// A core with one service that matters, and what the world knows of it.
+struct Bench {
+    core: Supervisor,
+    now: Time,
+    asked: Option<Ticket>,
+    killed: bool,
+    swept: bool,
+    /// What was done about the last deed.
+    done: String,
+}
+
+fn api(change: impl FnOnce(&mut Service)) -> Service {
+    service("api", |it| {
+        it.restart.max_restarts = 1;
+        it.probes.push(probe(Role::Liveness, |it| it.failures = 2));
+        change(it);
+    })
+}
+
+impl Bench {
+    fn new(services: Vec<Service>) -> Bench {
+        let mut plan = plan(services);
+        plan.supervisor.stay = true;
+        let core = Supervisor::new(plan, 0, &BTreeMap::new());
+        let mut bench = Bench {
+            core,
+            now: Time(s(1)),
+            asked: None,
+            killed: false,
+            swept: false,
+            done: String::new(),
+        };
+        bench.tell(Event::Tick);
+        bench
+    }
+
+    /// The service after these deeds.
+    fn after(change: impl FnOnce(&mut Service), deeds: &[Deed]) -> Bench {
+        let mut bench = Bench::new(vec![api(change)]);
+        for &deed in deeds {
+            assert!(bench.can(deed));
+            bench.deed(deed);
+        }
+        bench
+    }
+
+    fn service(&self) -> &keepup::core::Service {
+        self.core.service("api").unwrap()
+    }
+
+    /// Can this happen now?
+    fn can(&self, deed: Deed) -> bool {
+        let state = &self.service().state;
+        let runs = matches!(state, State::Up { .. } | State::Stopping(_));
+        match deed {
+            Deed::Start | Deed::Stop | Deed::Restart | Deed::Late | Deed::Shutdown => true,
+            Deed::Spawned | Deed::SpawnFailed => matches!(state, State::Spawning { .. }),
+            Deed::ExitZero | Deed::ExitOne => runs && !self.swept,
+            Deed::Gone => self.swept,
+            Deed::Pass | Deed::Miss => self.asked.is_some(),
+            Deed::Deadline => self.core.deadline().is_some(),
+        }
+    }
+
+    fn deed(&mut self, deed: Deed) {
+        let (name, pid) = ("api".into(), Pid(7));
+        let answer = |answer: Answer, ticket: Option<Ticket>| Event::Probed {
+            name: "api".into(),
+            ticket: ticket.unwrap_or(Ticket(999)),
+            answer,
+            took: Duration::ZERO,
+        };
+        let miss = Miss { class: Class::Http, text: "503".to_owned() };
+        let event = match deed {
+            Deed::Start => start("api"),
+            Deed::Stop => stop("api"),
+            Deed::Restart => restart("api"),
+            Deed::Spawned => Event::Spawned { name, pid },
+            Deed::SpawnFailed => Event::SpawnFailed { name, reason: "cannot fork".to_owned() },
+            Deed::ExitZero => Event::Exited { pid, exit: Exit::Code(0) },
+            Deed::ExitOne => Event::Exited { pid, exit: Exit::Code(1) },
+            Deed::Gone => Event::Gone { pid },
+            Deed::Pass => answer(Answer::Pass, self.asked.take()),
+            Deed::Miss => answer(Answer::Miss(miss), self.asked.take()),
+            Deed::Late => answer(Answer::Miss(miss), None),
+            Deed::Shutdown => Event::Shutdown,
+            Deed::Deadline => {
+                self.now = self.core.deadline().unwrap();
+                Event::Tick
+            }
+        };
+        self.tell(event);
+    }
+
+    fn tell(&mut self, event: Event) {
+        if let Event::Gone { .. } = event {
+            (self.killed, self.swept) = (false, false);
+        }
+        let mut effects = Vec::new();
+        self.core.step(self.now, event, &mut effects);
+        self.done.clear();
+        for effect in effects {
+            self.note(&effect);
+        }
+    }
+
+    fn note(&mut self, effect: &Effect) {
+        let what = match effect {
+            Effect::Spawn { .. } => "spawn".to_owned(),
+            Effect::Signal { signal: Signal::CONT, .. } => return,
+            Effect::Signal { signal, .. } => {
+                self.killed |= *signal == Signal::KILL;
+                signal.to_string().replace("SIG", "")
+            }
+            Effect::Sweep { .. } => {
+                self.swept = true;
+                "sweep".to_owned()
+            }
+            Effect::Probe { ticket, .. } => {
+                self.asked = Some(*ticket);
+                "ask".to_owned()
+            }
+            Effect::Abandon { .. } => {
+                self.asked = None;
+                "abandon".to_owned()
+            }
+            Effect::Exit { code } => format!("exit {code}"),
+            Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
+            Effect::Look { .. } | Effect::Save | Effect::Note { .. } | Effect::Stalled { .. } => {
+                return;
+            }
+        };
+        let _ = write!(self.done, " !{what}");
+    }
+
+    fn word(&self) -> &'static str {
+        let service = self.service();
+        match &service.state {
+            State::Waiting => "waiting",
+            State::Down => "down",
+            State::Backoff { .. } if service.budget.given_up() => "retry",
+            State::Backoff { .. } => "backoff",
+            State::Spawning { stop: None } => "spawning",
+            State::Spawning { stop: Some(_) } => "unwanted",
+            State::Up { health, .. } if health.started().is_none() => "starting",
+            State::Up { .. } if self.asked.is_some() => "asked",
+            State::Up { .. } => "up",
+            State::Stopping(_) if service.is_stuck() => "stuck",
+            State::Stopping(_) if self.swept => "sweeping",
+            State::Stopping(_) if self.killed => "killing",
+            State::Stopping(_) => "stopping",
+            State::Done => "done",
+            State::Failed => "failed",
+        }
+    }
+
+    /// What becomes of it, and what is done.
+    fn cell(mut self, deed: Deed) -> String {
+        if !self.can(deed) {
+            return String::new();
+        }
+        let (before, want) = (self.word(), self.service().want);
+        self.deed(deed);
+        let wanted = match self.service().want {
+            now if now == want => "",
+            Want::Up => " -> up",
+            Want::Down => " -> down",
+        };
+        if before == self.word() && self.done.is_empty() && wanted.is_empty() {
+            return "·".to_owned();
+        }
+        format!("{}{}{wanted}", self.word(), self.done)
+    }
+}
+
+/// How each state is reached.
+fn state(word: &str) -> Option<Bench> {
+    use Deed::{Deadline, ExitOne, ExitZero, Gone, Pass, Spawned, Stop};
+    let any = |_: &mut Service| {};
+    let up = [Spawned, Pass];
+    Some(match word {
+        "waiting" => {
+            let db = service("db", |it| it.autostart = false);
+            Bench::new(vec![db, api(|it| it.after = vec!["db".into()])])
+        }
+        "down" => Bench::after(|it| it.autostart = false, &[]),
+        "spawning" => Bench::after(any, &[]),
+        "unwanted" => Bench::after(any, &[Stop]),
+        "starting" => Bench::after(any, &[Spawned]),
+        "up" => Bench::after(any, &up),
+        "asked" => Bench::after(any, &[Spawned, Pass, Deadline]),
+        "stopping" => Bench::after(any, &[Spawned, Pass, Stop]),
+        "killing" => Bench::after(any, &[Spawned, Pass, Stop, Deadline]),
+        "stuck" => Bench::after(any, &[Spawned, Pass, Stop, Deadline, Deadline]),
+        "sweeping" => Bench::after(any, &[Spawned, Pass, ExitOne]),
+        "backoff" => Bench::after(any, &[Spawned, Pass, ExitOne, Gone]),
+        "retry" => Bench::after(
+            any,
+            &[Spawned, Pass, ExitOne, Gone, Deadline, Spawned, Pass, ExitOne, Gone],
+        ),
+        "done" => Bench::after(
+            |it| it.restart.policy = Policy::OnFailure,
+            &[Spawned, Pass, ExitZero, Gone],
+        ),
+        "failed" => {
+            Bench::after(|it| it.restart.policy = Policy::Never, &[Spawned, Pass, ExitOne, Gone])
+        }
+        _ => return None,
+    })
+}
+
+const STATES: [&str; 15] = [
+    "waiting", "down", "spawning", "unwanted", "starting", "up", "asked", "stopping", "killing",
+    "stuck", "sweeping", "backoff", "retry", "done", "failed",
+];
+
+fn table() -> String {
+    let head = std::iter::once(String::new()).chain(DEEDS.iter().map(|it| it.0.to_owned()));
+    let mut rows: Vec<Vec<String>> = vec![head.collect()];
+    for word in STATES {
+        assert_eq!(state(word).unwrap().word(), word);
+        let cells = DEEDS.iter().map(|it| state(word).unwrap().cell(it.1));
+        rows.push(std::iter::once(word.to_owned()).chain(cells).collect());
+    }
+    let mut text = String::from(
+        "State by state: what each event makes of a service, what is done (!), and what is wanted of\n\
+         it from then on (->). A dot: nothing. What cannot happen in a state is left out. The cap is\n\
+         one restart; two misses fail.\n",
+    );
+    for row in &rows[1..] {
+        let _ = writeln!(text, "\n{}", row[0]);
+        for (event, cell) in rows[0].iter().zip(row).skip(1).filter(|it| !it.1.is_empty()) {
+            let _ = writeln!(text, "  {event:<14}{cell}");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_table_of_states_and_events_is_that_of_the_file() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/table.txt");
+    let table = table();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let known = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(table == known, "the table has changed (UPDATE=1 writes it anew):\n{table}");
+}
