@@ -158,7 +158,7 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
     let limit = plan.supervisor.shutdown_timeout;
     let names: Vec<String> = plan.services.iter().map(|it| it.name.to_string()).collect();
     let run = |it: &Service, chance: &mut Chance| -> Vec<Run> {
-        (0..1 + chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
+        (0..=chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
     };
     let runs = plan.services.iter().map(|it| run(it, &mut chance)).collect();
     let mut sim = Sim::of(plan, runs, seed, &BTreeMap::new());
