@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::event::{Answer, Effect, End, Miss, Note, Short, Sight, Ticket, Time};
+use super::heartbeat::Beats;
 use super::turn::Turn;
-use crate::plan::{Class, Heartbeat, Probe, Role, Service};
+use crate::plan::{Class, Probe, Role, Service};
 
 /// How often a run that has not started is asked, at the least.
 const STARTING_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -63,23 +64,6 @@ enum Asking {
         answer_by: Time,
         extended: bool,
     },
-}
-
-/// What is known from the heartbeat file.
-#[derive(Debug)]
-struct Beats {
-    /// The last beat, or the start of the run.
-    last: Time,
-    beaten: bool,
-    look_at: Time,
-    /// The look that has not come back, and since when.
-    asked: Option<(Ticket, Time)>,
-    /// It should have come back by now.
-    hangs: bool,
-    extended: bool,
-    /// Why there is nothing to see.
-    nothing: Option<String>,
-    degraded: bool,
 }
 
 impl Health {
@@ -177,7 +161,7 @@ impl Health {
             return Some(End::NeverReady(self.waited_for(plan)));
         }
         if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
-            beats.look(plan, heartbeat, turn);
+            beats.ask(plan, heartbeat, turn);
         }
         self.ask(plan, turn);
         None
@@ -211,7 +195,9 @@ impl Health {
             return None;
         };
         // Nobody waits for it any more: it was for an earlier run.
-        beats.asked.take_if(|asked| asked.0 == ticket)?;
+        if beats.asked() != Some(ticket) {
+            return None;
+        }
         let lost = beats.looked(heartbeat, sight, turn.now);
         self.unless(lost, plan, turn)
     }
@@ -250,7 +236,7 @@ impl Health {
                 turn.effect(Effect::Abandon { ticket });
             }
         }
-        if let Some((ticket, _)) = self.beats.as_ref().and_then(|beats| beats.asked) {
+        if let Some(ticket) = self.beats.as_ref().and_then(Beats::asked) {
             turn.effect(Effect::Abandon { ticket });
         }
     }
@@ -471,114 +457,6 @@ impl Check {
             _ => None,
         }
     }
-}
-
-impl Beats {
-    fn new(now: Time) -> Beats {
-        Beats {
-            last: now,
-            beaten: false,
-            look_at: now,
-            asked: None,
-            hangs: false,
-            extended: false,
-            nothing: None,
-            degraded: false,
-        }
-    }
-
-    fn deadline(&self, heartbeat: &Heartbeat) -> Option<Time> {
-        let look = self.asked.is_none().then_some(self.look_at);
-        let limit =
-            if self.degraded { heartbeat.unhealthy_after } else { heartbeat.degraded_after };
-        let verdict = self.beaten.then(|| self.last + limit + grace(heartbeat));
-        look.into_iter().chain(verdict).min()
-    }
-
-    /// Looks draw the conclusions; but the file system may hang, and none come back.
-    fn tick(&mut self, heartbeat: &Heartbeat, now: Time) -> Option<End> {
-        let overdue = |since: Time, limit: Duration| since + limit + grace(heartbeat) <= now;
-        self.hangs = self.asked.is_some_and(|(_, since)| overdue(since, Duration::ZERO));
-        self.degraded |= self.beaten && overdue(self.last, heartbeat.degraded_after);
-        let lost = self.beaten && overdue(self.last, heartbeat.unhealthy_after);
-        lost.then(|| self.lost(heartbeat, now))
-    }
-
-    /// One look at a time: where a file system hangs, each one costs a thread.
-    fn look(&mut self, plan: &Service, heartbeat: &Heartbeat, turn: &mut Turn<'_>) {
-        if self.asked.is_some() || turn.now < self.look_at {
-            return;
-        }
-        let ticket = turn.ticket();
-        self.asked = Some((ticket, turn.now));
-        turn.effect(Effect::Look { name: plan.name.clone(), ticket });
-        // A look falls on each threshold, so that its verdict is neither early nor late.
-        let thresholds = [heartbeat.degraded_after, heartbeat.unhealthy_after];
-        let next = turn.now + pace(heartbeat);
-        let due = thresholds.map(|after| self.last + after);
-        self.look_at = due.into_iter().filter(|&at| turn.now < at).fold(next, Time::min);
-    }
-
-    /// A second gap without a beat in between may hide a hang; but nothing is judged by what was
-    /// seen before it.
-    fn stalled(&mut self, heartbeat: &Heartbeat, gap: Duration, now: Time) {
-        if self.extended {
-            let fresh_look = (now + pace(heartbeat)).0;
-            let last = Time(fresh_look.saturating_sub(heartbeat.unhealthy_after));
-            self.last = self.last.max(last);
-        } else {
-            self.last = self.last + gap;
-            self.extended = true;
-        }
-    }
-
-    /// Takes in what a look showed; says whether the heartbeat is lost.
-    fn looked(&mut self, heartbeat: &Heartbeat, sight: Sight, now: Time) -> Option<End> {
-        self.hangs = false;
-        self.look_at = self.look_at.max(now);
-        match sight {
-            Sight::Beat => {
-                self.last = now;
-                self.beaten = true;
-                self.extended = false;
-                self.nothing = None;
-            }
-            Sight::Still => self.nothing = None,
-            Sight::Nothing(why) => self.nothing = Some(why),
-        }
-        self.degraded = self.beaten && self.last + heartbeat.degraded_after <= now;
-        let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;
-        lost.then(|| self.lost(heartbeat, now))
-    }
-
-    fn lost(&self, heartbeat: &Heartbeat, now: Time) -> End {
-        End::HeartbeatLost(format!(
-            "none for {}: {}",
-            Short(now - self.last),
-            self.trouble(heartbeat)
-        ))
-    }
-
-    fn trouble(&self, heartbeat: &Heartbeat) -> String {
-        let file = heartbeat.file.display();
-        match &self.nothing {
-            _ if self.hangs => format!("no look at {file} came back"),
-            Some(why) => why.clone(),
-            None => format!("{file} does not change"),
-        }
-    }
-}
-
-/// How often the file is looked at. A beat is dated when it is seen, so this is also the error.
-fn pace(heartbeat: &Heartbeat) -> Duration {
-    const PACE_MIN: Duration = Duration::from_millis(10);
-    const PACE_MAX: Duration = Duration::from_secs(1);
-    (heartbeat.degraded_after.min(heartbeat.unhealthy_after) / 10).clamp(PACE_MIN, PACE_MAX)
-}
-
-/// How long after a threshold a look may come back and still decide.
-fn grace(heartbeat: &Heartbeat) -> Duration {
-    pace(heartbeat) * 2
 }
 
 /// The role whose probes must pass before a run has started.

@@ -9,6 +9,7 @@
 
 pub mod event;
 pub mod health;
+mod heartbeat;
 pub mod restart;
 pub mod service;
 pub mod supervisor;

@@ -8,7 +8,7 @@ use keepup::core::event::{Event, Exit};
 use keepup::plan::{Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Service, Signal};
 
 use crate::plans::{heartbeat, ms, plan, probe, s, service};
-use crate::script::{Reply, Run, miss, miss_of, pass_in, restart, silence, start, stop, well};
+use crate::script::{Reply, Run, miss, miss_of, pass_in, restart, silence, start, stop};
 use crate::world::{Sim, Stall};
 
 /// When a world that is still there is shut down.
@@ -95,14 +95,14 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
         it.heartbeat = chance.maybe(4, |chance| {
             let degraded = ms(500) + chance.time(s(10));
-            heartbeat(degraded, degraded + chance.time(s(10))).unwrap()
+            heartbeat(degraded, degraded + chance.time(s(10)))
         });
     })
 }
 
 fn any_exit(chance: &mut Chance) -> Exit {
     match chance.below(6) {
-        0..3 => Exit::Code(u8::try_from(chance.below(4)).unwrap()),
+        0..=2 => Exit::Code(u8::try_from(chance.below(4)).unwrap()),
         3 => Exit::Code(0),
         _ => Exit::Signal { signal: Signal::parse("SEGV").unwrap(), core_dumped: true },
     }
@@ -140,7 +140,6 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         hangs: chance.maybe(5, |it| it.time(s(60))),
         look_takes: chance.maybe(3, |it| it.time(s(2))).unwrap_or_default(),
         looks_hang: chance.maybe(10, |it| it.time(s(60))),
-        ..well()
     }
 }
 
@@ -159,7 +158,7 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
     let limit = plan.supervisor.shutdown_timeout;
     let names: Vec<String> = plan.services.iter().map(|it| it.name.to_string()).collect();
     let run = |it: &Service, chance: &mut Chance| -> Vec<Run> {
-        (0..1 + chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
+        (0..=chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
     };
     let runs = plan.services.iter().map(|it| run(it, &mut chance)).collect();
     let mut sim = Sim::of(plan, runs, seed, &BTreeMap::new());

@@ -7,7 +7,7 @@ use keepup::plan::{OnCap, Policy, Role, Service};
 
 use crate::plans::{ms, on_failure_at_most, probe, s, service};
 use crate::script::{
-    Run, answers, exits, ignores_term, pass, restart, silence, start, stop, unspawnable, well,
+    Run, answers, exits, ignores_term, pass, restart, silence, start, stop, unspawnable,
 };
 use crate::world::Sim;
 

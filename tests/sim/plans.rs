@@ -135,6 +135,6 @@ pub(crate) fn liveness() -> Probe {
     probe(Role::Liveness, |_| {})
 }
 
-pub(crate) fn heartbeat(degraded_after: Duration, unhealthy_after: Duration) -> Option<Heartbeat> {
-    Some(Heartbeat { file: PathBuf::from("/run/beat"), degraded_after, unhealthy_after })
+pub(crate) fn heartbeat(degraded_after: Duration, unhealthy_after: Duration) -> Heartbeat {
+    Heartbeat { file: PathBuf::from("/run/beat"), degraded_after, unhealthy_after }
 }

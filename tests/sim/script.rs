@@ -69,7 +69,7 @@ pub(crate) fn unspawnable(reason: &str) -> Run {
 
 /// It answers its first probe so, from each of these moments on.
 pub(crate) fn answers<const N: usize>(replies: [(Duration, Reply); N]) -> Run {
-    Run { replies: vec![replies.to_vec()], ..well() }
+    Run { replies: vec![Vec::from(replies)], ..well() }
 }
 
 pub(crate) fn ignores_term() -> Run {

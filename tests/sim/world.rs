@@ -47,6 +47,7 @@ struct Actor {
     seen: Option<u64>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a process has them all at once")]
 pub(crate) struct Process {
     pub(crate) name: Name,
     pub(crate) since: Time,

@@ -1,8 +1,9 @@
 //! How long to wait before a restart, and when there were too many.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use keepup::core::event::Time;
 use keepup::core::{State, restart::delay};
 use keepup::plan::Role;
 
@@ -41,11 +42,10 @@ fn the_delay_grows_by_its_factor() {
 fn the_delay_is_made_longer_by_chance_within_its_jitter() {
     let first_delay = |seed: u64| -> Duration {
         let api = service("api", |it| it.restart.jitter = 0.1);
-        let mut sim =
-            Sim::of(plan(vec![api]), vec![vec![exits(s(1), 1)]], seed, &Default::default());
+        let mut sim = Sim::of(plan(vec![api]), vec![vec![exits(s(1), 1)]], seed, &BTreeMap::new());
         sim.run_until(s(1));
         let State::Backoff { until } = sim.state("api") else { panic!("{}", sim.trace) };
-        until.0 - s(1)
+        *until - Time(s(1))
     };
     let delays: BTreeSet<Duration> = (0..100).map(first_delay).collect();
     assert!(delays.len() > 90, "chance repeats itself");

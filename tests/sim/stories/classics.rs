@@ -151,7 +151,7 @@ fn a_host_that_stood_still_is_no_hang() {
 
 #[test]
 fn a_host_that_stood_still_twice_has_not_lost_its_heartbeats_before_a_look_at_them() {
-    let api = service("api", |it| it.heartbeat = heartbeat(s(6), s(12)));
+    let api = service("api", |it| it.heartbeat = Some(heartbeat(s(6), s(12))));
     let run = Run { look_takes: ms(100), ..beats(s(1), s(1), 1000) };
     let mut sim = Sim::new([(api, vec![run])]);
     for millis in [10_000, 30_050] {
@@ -180,7 +180,7 @@ fn a_host_that_stood_still_gives_a_start_its_time() {
 fn a_stall_again_and_again_does_not_shield_a_real_hang_for_ever() {
     let api = service("api", |it| {
         it.probes.push(liveness());
-        it.heartbeat = heartbeat(s(60), s(120));
+        it.heartbeat = Some(heartbeat(s(60), s(120)));
     });
     for only_probe in [true, false] {
         let mut api = api.clone();
@@ -222,7 +222,7 @@ fn a_host_that_stood_still_is_no_hang_of_those_who_answer_second() {
 
 #[test]
 fn a_host_that_stood_still_has_not_lost_its_heartbeats() {
-    let api = service("api", |it| it.heartbeat = heartbeat(s(6), s(12)));
+    let api = service("api", |it| it.heartbeat = Some(heartbeat(s(6), s(12))));
     // A look takes 100 ms, and is asked for every 600 ms.
     for millis in (10_000..11_000).step_by(50) {
         for stall in [Stall::Frozen(s(100)), Stall::Starved(s(100))] {

@@ -8,7 +8,7 @@ use crate::script::{Run, beats, exits, well};
 use crate::world::Sim;
 
 fn beating() -> Service {
-    service("api", |it| it.heartbeat = heartbeat(s(60), s(120)))
+    service("api", |it| it.heartbeat = Some(heartbeat(s(60), s(120))))
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_file_that_disappears_is_no_beat() {
 #[test]
 fn probes_and_heartbeat_must_both_come_before_a_run_has_started() {
     let api = service("api", |it| {
-        it.heartbeat = heartbeat(s(60), s(120));
+        it.heartbeat = Some(heartbeat(s(60), s(120)));
         it.probes.push(crate::plans::liveness());
     });
     let mut sim = Sim::new([(api, vec![beats(s(5), s(10), 100)])]);

@@ -1,5 +1,7 @@
 //! Who starts after whom, who stops before whom, and when nothing is left to do.
 
+use std::collections::BTreeMap;
+
 use keepup::core::State;
 use keepup::core::event::Event;
 use keepup::plan::{Policy, Service};
@@ -86,7 +88,7 @@ fn keepup_stays_while_something_else_runs() {
 fn keepup_stays_if_it_is_told_to_stay() {
     let mut plan = crate::plans::plan(vec![oneshot("migrate", |_| {})]);
     plan.supervisor.stay = true;
-    let mut sim = Sim::of(plan, vec![vec![exits(s(1), 0)]], 0, &Default::default());
+    let mut sim = Sim::of(plan, vec![vec![exits(s(1), 0)]], 0, &BTreeMap::new());
     sim.run_until(s(3600));
     assert_eq!(sim.exit, None);
     sim.at(s(3601), Event::Shutdown).run_until(s(3602));
@@ -204,7 +206,7 @@ fn an_order_with_many_ways_through_it_is_no_burden() {
         })
     };
     let plan = crate::plans::plan((0..60).map(nth_service).collect());
-    let mut sim = Sim::of(plan, vec![vec![well()]; 60], 0, &Default::default());
+    let mut sim = Sim::of(plan, vec![vec![well()]; 60], 0, &BTreeMap::new());
     sim.at(s(1), start("s0")).at(s(2), Event::Shutdown).run_until(s(60));
     assert_eq!(sim.exit, Some(0));
     let stopped: Vec<&str> = sim.trace.lines().filter(|it| it.contains("stopping")).collect();

@@ -127,10 +127,10 @@ fn a_second_shutdown_kills_at_once() {
 
 #[test]
 fn a_shutdown_kills_what_is_left_at_its_limit() {
-    let mut plan = crate::plans::plan(vec![service("db", |_| {}), after("api", "db")]);
+    let mut plan = plan(vec![service("db", |_| {}), after("api", "db")]);
     plan.supervisor.shutdown_timeout = s(6);
     let runs = vec![vec![ignores_term()], vec![ignores_term()]];
-    let mut sim = Sim::of(plan, runs, 0, &Default::default());
+    let mut sim = Sim::of(plan, runs, 0, &BTreeMap::new());
     sim.at(s(10), Event::Shutdown).run_until(s(60));
     sim.says_of(
         &["stopping", "killing", "exit"],

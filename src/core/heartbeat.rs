@@ -1,0 +1,161 @@
+//! What a run's heartbeat file shows: late, lost, or there. It judges by what a look saw and when,
+//! never by the times that a file carries.
+
+use std::time::Duration;
+
+use super::event::{Effect, End, Short, Sight, Ticket, Time};
+use super::turn::Turn;
+use crate::plan::{Heartbeat, Service};
+
+/// What is known from the heartbeat file.
+#[derive(Debug)]
+pub(super) struct Beats {
+    /// The last beat, or the start of the run.
+    pub(super) last: Time,
+    pub(super) beaten: bool,
+    look_at: Time,
+    look: Look,
+    extended: bool,
+    /// Why there is nothing to see.
+    nothing: Option<String>,
+    pub(super) degraded: bool,
+}
+
+/// Whether a look has not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Back,
+    Asked {
+        ticket: Ticket,
+        since: Time,
+    },
+    /// It should have come back by now.
+    Hangs {
+        ticket: Ticket,
+    },
+}
+
+impl Look {
+    fn ticket(self) -> Option<Ticket> {
+        match self {
+            Look::Back => None,
+            Look::Asked { ticket, .. } | Look::Hangs { ticket } => Some(ticket),
+        }
+    }
+}
+
+impl Beats {
+    /// The question that has no answer yet.
+    pub(super) fn asked(&self) -> Option<Ticket> {
+        self.look.ticket()
+    }
+
+    pub(super) fn new(now: Time) -> Beats {
+        Beats {
+            last: now,
+            beaten: false,
+            look_at: now,
+            look: Look::Back,
+            extended: false,
+            nothing: None,
+            degraded: false,
+        }
+    }
+
+    pub(super) fn deadline(&self, heartbeat: &Heartbeat) -> Option<Time> {
+        let look = (self.look == Look::Back).then_some(self.look_at);
+        let limit =
+            if self.degraded { heartbeat.unhealthy_after } else { heartbeat.degraded_after };
+        let verdict = self.beaten.then(|| self.last + limit + grace(heartbeat));
+        look.into_iter().chain(verdict).min()
+    }
+
+    /// Looks draw the conclusions; but the file system may hang, and none come back.
+    pub(super) fn tick(&mut self, heartbeat: &Heartbeat, now: Time) -> Option<End> {
+        let overdue = |since: Time, limit: Duration| since + limit + grace(heartbeat) <= now;
+        if let Look::Asked { ticket, since } = self.look
+            && overdue(since, Duration::ZERO)
+        {
+            self.look = Look::Hangs { ticket };
+        }
+        self.degraded |= self.beaten && overdue(self.last, heartbeat.degraded_after);
+        let lost = self.beaten && overdue(self.last, heartbeat.unhealthy_after);
+        lost.then(|| self.lost(heartbeat, now))
+    }
+
+    /// One look at a time: where a file system hangs, each one costs a thread.
+    pub(super) fn ask(&mut self, plan: &Service, heartbeat: &Heartbeat, turn: &mut Turn<'_>) {
+        if self.look != Look::Back || turn.now < self.look_at {
+            return;
+        }
+        let ticket = turn.ticket();
+        self.look = Look::Asked { ticket, since: turn.now };
+        turn.effect(Effect::Look { name: plan.name.clone(), ticket });
+        // A look falls on each threshold, so that its verdict is neither early nor late.
+        let thresholds = [heartbeat.degraded_after, heartbeat.unhealthy_after];
+        let next = turn.now + pace(heartbeat);
+        let due = thresholds.map(|after| self.last + after);
+        self.look_at = due.into_iter().filter(|&at| turn.now < at).fold(next, Time::min);
+    }
+
+    /// A second gap without a beat in between may hide a hang; but nothing is judged by what was
+    /// seen before it.
+    pub(super) fn stalled(&mut self, heartbeat: &Heartbeat, gap: Duration, now: Time) {
+        if self.extended {
+            let fresh_look = (now + pace(heartbeat)).0;
+            let last = Time(fresh_look.saturating_sub(heartbeat.unhealthy_after));
+            self.last = self.last.max(last);
+        } else {
+            self.last = self.last + gap;
+            self.extended = true;
+        }
+    }
+
+    /// Takes in what a look showed; says whether the heartbeat is lost.
+    pub(super) fn looked(&mut self, heartbeat: &Heartbeat, sight: Sight, now: Time) -> Option<End> {
+        self.look = Look::Back;
+        self.look_at = self.look_at.max(now);
+        match sight {
+            Sight::Beat => {
+                self.last = now;
+                self.beaten = true;
+                self.extended = false;
+                self.nothing = None;
+            }
+            Sight::Still => self.nothing = None,
+            Sight::Nothing(why) => self.nothing = Some(why),
+        }
+        self.degraded = self.beaten && self.last + heartbeat.degraded_after <= now;
+        let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;
+        lost.then(|| self.lost(heartbeat, now))
+    }
+
+    fn lost(&self, heartbeat: &Heartbeat, now: Time) -> End {
+        End::HeartbeatLost(format!(
+            "none for {}: {}",
+            Short(now - self.last),
+            self.trouble(heartbeat)
+        ))
+    }
+
+    pub(super) fn trouble(&self, heartbeat: &Heartbeat) -> String {
+        let file = heartbeat.file.display();
+        match &self.nothing {
+            _ if matches!(self.look, Look::Hangs { .. }) => format!("no look at {file} came back"),
+            Some(why) => why.clone(),
+            None => format!("{file} does not change"),
+        }
+    }
+}
+
+/// How often the file is looked at. A beat is dated when it is seen, so this is also the error.
+fn pace(heartbeat: &Heartbeat) -> Duration {
+    const PACE_MIN: Duration = Duration::from_millis(10);
+    const PACE_MAX: Duration = Duration::from_secs(1);
+    (heartbeat.degraded_after.min(heartbeat.unhealthy_after) / 10).clamp(PACE_MIN, PACE_MAX)
+}
+
+/// How long after a threshold a look may come back and still decide.
+fn grace(heartbeat: &Heartbeat) -> Duration {
+    pace(heartbeat) * 2
+}

@@ -1,0 +1,344 @@
+//! The bugs: what each is, where, and how. Most of them were real ones, in this or another supervisor.
+
+pub(crate) struct Bug {
+    pub(crate) name: &'static str,
+    /// Under `src`.
+    pub(crate) file: &'static str,
+    pub(crate) old: &'static str,
+    pub(crate) new: &'static str,
+}
+
+const fn restart(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/restart.rs", old, new }
+}
+
+const fn health(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/health.rs", old, new }
+}
+
+const fn heartbeat(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/heartbeat.rs", old, new }
+}
+
+const fn service(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/service.rs", old, new }
+}
+
+const fn supervisor(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/supervisor.rs", old, new }
+}
+
+pub(crate) const BUGS: &[Bug] = &[
+    restart("the cap is off by one", "cap <= self.recent.len()", "cap < self.recent.len()"),
+    restart(
+        "the window never slides",
+        "while self.recent.front().is_some_and(|&at| at + restart.window <= now) {",
+        "while self.recent.len() > 1_000 {",
+    ),
+    restart(
+        "a stable run does not clear the row",
+        "        self.failures = 0;\n        self.given_up = false;",
+        "        self.given_up = false;",
+    ),
+    restart(
+        "a stable run empties the window",
+        "        self.failures = 0;\n        self.given_up = false;",
+        "        self.failures = 0;\n        self.recent.clear();\n        self.given_up = false;",
+    ),
+    restart(
+        "a service that recovered stays given up",
+        "        self.failures = 0;\n        self.given_up = false;",
+        "        self.failures = 0;",
+    ),
+    restart(
+        "attempts after the cap count towards it",
+        "if !self.given_up && plan.max_restarts > 0 {",
+        "if plan.max_restarts > 0 {",
+    ),
+    restart(
+        "fatal codes are restarted",
+        "if matches(&restart.fatal_codes, *exit) {",
+        "if matches(&restart.fatal_codes, *exit) && plan.oneshot {",
+    ),
+    restart(
+        "always is done after a success",
+        "Policy::Never | Policy::OnFailure if success =>",
+        "Policy::Never | Policy::OnFailure | Policy::Always if success =>",
+    ),
+    restart(
+        "never restarts after a failed spawn",
+        "if restart.policy == Policy::Never {",
+        "if restart.policy == Policy::Never && !matches!(end, End::SpawnFailed(_)) {",
+    ),
+    restart(
+        "the delay has no ceiling",
+        "if seconds < plan.max_delay.as_secs_f64() {",
+        "if seconds < 1e9 {",
+    ),
+    restart("the delay doubles too early", "nth.saturating_sub(1)", "nth"),
+    Bug {
+        name: "jitter makes the delay shorter",
+        file: "core/turn.rs",
+        old: "1.0 + jitter * self.fraction()",
+        new: "1.0 - jitter * self.fraction()",
+    },
+    health(
+        "misses are never forgiven",
+        "        self.misses = 0;\n        self.miss = None;",
+        "        self.miss = None;",
+    ),
+    health(
+        "a late answer is taken for another",
+        "Asking::Asked { ticket: asked, .. } if asked == ticket)",
+        "Asking::Asked { ticket: asked, .. } if asked >= ticket)",
+    ),
+    health(
+        "misses while starting are counted",
+        "Answer::Miss(miss) if !counted => {",
+        "Answer::Miss(miss) if !counted && probe.failures == 0 => {",
+    ),
+    health(
+        "misses while starting are told again and again",
+        "if self.miss.as_ref() != Some(&miss) {\n            let note = Note::Miss { role: probe.role, miss: miss.clone(), count: 0",
+        "if true {\n            let note = Note::Miss { role: probe.role, miss: miss.clone(), count: 0",
+    ),
+    health(
+        "a starting service is asked at its interval",
+        "(false, _) => probe.interval.min(STARTING_INTERVAL_MAX),",
+        "(false, _) => probe.interval,",
+    ),
+    health(
+        "no faster question after a miss",
+        "(true, Answer::Miss(_)) => probe.retry_interval,",
+        "(true, Answer::Miss(_)) => probe.interval,",
+    ),
+    health("a stall extends a question again and again", "                && !*extended\n", ""),
+    health(
+        "a stall does not extend a start",
+        "            self.start_extended = gap;",
+        "            self.start_extended = gap.min(Duration::from_millis(1));",
+    ),
+    health(
+        "failing readiness restarts",
+        "(probe.role == Role::Liveness)",
+        "(probe.role != Role::Warning)",
+    ),
+    health("startup is asked for ever", "                    check.asking = Asking::Idle;\n", ""),
+    health(
+        "slow answers are as good as any",
+        "self.slow = probe.slow.is_some_and(|slow| slow < took);",
+        "self.slow = probe.slow.is_some_and(|slow| slow < took) && took.is_zero();",
+    ),
+    health(
+        "definite misses are like any",
+        "if probe.definite.contains(&miss.class) {",
+        "if probe.definite.contains(&miss.class) && probe.failures == 1 {",
+    ),
+    health(
+        "start_timeout bounds everything",
+        "self.started.is_none().then(|| self.since + late)",
+        "Some(self.since + late)",
+    ),
+    health(
+        "initial_delay is forgotten",
+        "Asking::At(now + probe.initial_delay)",
+        "Asking::At(now)",
+    ),
+    health(
+        "ready is never taken back",
+        "        self.ready = ready;",
+        "        self.ready |= ready;",
+    ),
+    health(
+        "one success is always enough",
+        "if probe.successes <= self.passes {",
+        "if 1 <= self.passes {",
+    ),
+    health(
+        "the first beat is not waited for",
+        "self.beats.as_ref().is_none_or(|beats| beats.beaten)",
+        "self.beats.as_ref().is_none_or(|beats| beats.beaten || plan.probes.is_empty())",
+    ),
+    health(
+        "questions outlive their run",
+        "            if let Asking::Asked { ticket, .. } = check.asking {\n                turn.effect(Effect::Abandon { ticket });\n            }\n        }\n        if let",
+        "            let _ = check;\n        }\n        if let",
+    ),
+    health(
+        "a look of another run counts",
+        "        if beats.asked() != Some(ticket) {",
+        "        if beats.asked().is_none() {",
+    ),
+    heartbeat(
+        "looks pile up where the file system hangs",
+        "if self.look != Look::Back || turn.now < self.look_at {",
+        "if turn.now < self.look_at {",
+    ),
+    heartbeat(
+        "a heartbeat is lost before the first beat",
+        "let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;",
+        "let lost = self.last + heartbeat.unhealthy_after <= now;",
+    ),
+    heartbeat(
+        "a file system that hangs shields a hang",
+        "        lost.then(|| self.lost(heartbeat, now))\n    }\n\n    /// One look",
+        "        (lost && self.look == Look::Back).then(|| self.lost(heartbeat, now))\n    }\n\n    /// One look",
+    ),
+    heartbeat(
+        "a stall is taken for a lost heartbeat",
+        "            self.last = self.last + gap;",
+        "            self.last = self.last + gap / 100;",
+    ),
+    heartbeat(
+        "a second stall is taken for a lost heartbeat",
+        "            self.last = self.last.max(last);",
+        "            self.last = self.last.max(last.min(self.last));",
+    ),
+    heartbeat(
+        "a stall again and again shields a hang",
+        "        if self.extended {",
+        "        if self.extended && heartbeat.degraded_after.is_zero() {",
+    ),
+    heartbeat(
+        "nothing degrades before it is lost",
+        "self.degraded = self.beaten &&",
+        "self.degraded = heartbeat.degraded_after.is_zero() &&",
+    ),
+    service(
+        "a failed spawn is forgotten",
+        "self.ended(&End::SpawnFailed(reason), None, Duration::ZERO, turn);",
+        "let _ = (reason, turn);",
+    ),
+    service(
+        "nothing is killed after stop_timeout",
+        "                    self.kill(\"it did not stop in time\", turn);\n",
+        "",
+    ),
+    service(
+        "a stop during a spawn is forgotten",
+        "State::Spawning { stop } => *stop = Some(by),",
+        "State::Spawning { .. } => {}",
+    ),
+    service(
+        "the policy undoes an operator's stop",
+        "if turn.leaving || self.want == Want::Down {",
+        "if turn.leaving || (self.want == Want::Down && exit.is_none()) {",
+    ),
+    service(
+        "an operator's restart goes through the policy",
+        "        if self.starter.is_some() {",
+        "        if self.starter.is_some() && uptime.is_zero() {",
+    ),
+    service(
+        "an operator's start clears nothing",
+        "        self.budget = Budget::default();\n        self.gave_up = None;",
+        "        self.gave_up = None;",
+    ),
+    service(
+        "what a crash leaves is not swept up",
+        "                turn.effect(Effect::Sweep { pid });\n",
+        "",
+    ),
+    service(
+        "a second copy is started beside a stuck process",
+        "                    stopping.phase = Phase::Stuck;\n                    let pid = stopping.pid;\n                    turn.note(&self.plan.name, Note::Stuck { pid });",
+        "                    let (end, exit) = (stopping.end.clone(), stopping.exit);\n                    self.ended(&end, exit, Duration::ZERO, turn);",
+    ),
+    service(
+        "stable from birth, not from having started",
+        "        let started = self.health()?.started()?;\n",
+        "        let State::Up { since: started, .. } = self.state else { return None };\n",
+    ),
+    service(
+        "a crash does not look whether it was stable",
+        "    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {\n        self.note_if_stable(turn);\n",
+        "    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {\n",
+    ),
+    service(
+        "a oneshot that runs lets others start",
+        "!self.plan.oneshot && health.started().is_some()",
+        "health.started().is_some()",
+    ),
+    service(
+        "an essential service's code is lost",
+        "                    turn.leave_with(status);\n",
+        "                    turn.leave_with(0);\n",
+    ),
+    service(
+        "a stopped process is left stopped",
+        "        turn.effect(Effect::Signal { pid, signal: Signal::CONT });\n",
+        "",
+    ),
+    service(
+        "the end of a run takes the operator's reason",
+        "State::Stopping(stopping) => stopping.next = Some(by),",
+        "State::Stopping(stopping) => {\n                stopping.end = End::Asked(Asker::Operator(by));\n                stopping.next = Some(by);\n            }",
+    ),
+    supervisor(
+        "a stall is not seen",
+        "(STALL_MIN <= gap && self.deadline()? + STALL_MIN <= now)",
+        "(STALL_MIN <= gap && self.deadline()? + STALL_MIN * 99 <= now)",
+    ),
+    supervisor(
+        "a stall is measured after the first answer",
+        "        if let Some(gap) = self.late(now) {",
+        "        if let Some(gap) = self.late(now).filter(|_| matches!(event, Event::Tick)) {",
+    ),
+    supervisor(
+        "keepup ends while some still run",
+        "if !self.services.iter().any(Service::is_running) {",
+        "if !self.services.iter().any(|it| matches!(it.state, State::Up { .. })) {",
+    ),
+    supervisor("everything is stopped at once", "&& !needed.contains(service.name())", ""),
+    supervisor(
+        "the order of stops ends at what is done",
+        "let needed = self.before(running, |_| true);",
+        "let needed = self.before(running, Service::is_running);",
+    ),
+    supervisor(
+        "a stuck process costs the others their stop",
+        "it.is_running() && !it.is_stuck()",
+        "it.is_running()",
+    ),
+    supervisor(
+        "a second shutdown is ignored",
+        "                    hurry(&mut self.mode, now);\n                    turn.moved = true;",
+        "                    turn.moved = true;",
+    ),
+    supervisor(
+        "what failed does not show in the exit code",
+        "if failed { 4 } else { 0 }",
+        "if failed { 0 } else { 0 }",
+    ),
+    supervisor(
+        "waiting for ever is seen one step deep",
+        "let before = self.before([service], waits);",
+        "let before = self.before([service], |it| !waits(it));",
+    ),
+    supervisor(
+        "a shutdown can be undone",
+        "Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}",
+        "Event::Start { .. } | Event::Restart { .. } if turn.leaving && turn.save => {}",
+    ),
+    supervisor(
+        "an operator's stop dies with keepup",
+        "past.stopped && plan.restart.policy == Policy::UnlessStopped",
+        "past.stopped && plan.restart.policy == Policy::Never",
+    ),
+    supervisor(
+        "a stop outlives keepup with every policy",
+        "past.stopped && plan.restart.policy == Policy::UnlessStopped",
+        "past.stopped",
+    ),
+    supervisor("stay is ignored", "!self.plan.stay && ", ""),
+    supervisor(
+        "a pid used again is taken for the old one",
+        "it.main() == Some((pid, main))",
+        "it.main().is_some_and(|it| it.0 == pid || it.1 == main && pid.0 == 0)",
+    ),
+    supervisor(
+        "keepup leaves a stuck process with a 0",
+        "Effect::Exit { code: code.max(1) }",
+        "Effect::Exit { code }",
+    ),
+];
