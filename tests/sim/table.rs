@@ -174,7 +174,11 @@ impl Bench {
             }
             Effect::Exit { code } => format!("exit {code}"),
             Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
-            Effect::Look { .. } | Effect::Save | Effect::Note { .. } | Effect::Stalled { .. } => {
+            Effect::Answered { .. }
+            | Effect::Look { .. }
+            | Effect::Save
+            | Effect::Note { .. }
+            | Effect::Stalled { .. } => {
                 return;
             }
         };
