@@ -115,9 +115,9 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let core = Supervisor::new(plan, seed(), &past);
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects };
-    let code = whole.turn().await;
-    finish(whole, code).await;
-    Ok(code)
+    let status = whole.turn().await;
+    finish(whole, status).await;
+    Ok(status)
 }
 
 fn say_hello(journal: &Journal, plan: &Plan) {
