@@ -52,13 +52,14 @@ impl Starting {
         match self.told.get_mut().read(&mut bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(_) | Ok(0) => Some(Ok(())),
-            Ok(length) => match Report::read(bytes.get(..length).unwrap_or_default()) {
-                Some(report) => Some(Err(report.failure(&self.launch))),
-                None => {
-                    let reason = format!("cannot start `{}`", self.launch.program());
-                    Some(Err(SpawnFailure::other(reason)))
-                }
-            },
+            Ok(length) => {
+                let report = bytes.get(..length).and_then(Report::read);
+                let unknown = || format!("cannot start `{}`", self.launch.program());
+                Some(Err(match report {
+                    Some(report) => report.failure(&self.launch),
+                    None => SpawnFailure::other(unknown()),
+                }))
+            }
         }
     }
 }

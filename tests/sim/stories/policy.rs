@@ -267,7 +267,7 @@ fn the_final_end_of_an_essential_service_ends_keepup_with_its_code() {
     assert_eq!(essential_code(Policy::Never, exits(s(1), 0)), Some(0));
     assert_eq!(essential_code(Policy::Never, exits(s(1), 9)), Some(9));
     assert_eq!(essential_code(Policy::Never, dies_of(Signal::KILL)), Some(137));
-    assert_eq!(essential_code(Policy::Never, unspawnable("no such program")), Some(4));
+    assert_eq!(essential_code(Policy::Never, unspawnable("cannot run it")), Some(126));
     assert_eq!(essential_code(Policy::OnFailure, exits(s(1), 0)), Some(0));
     assert_eq!(essential_code(Policy::OnFailure, exits(s(1), 9)), Some(9));
     assert_eq!(essential_code(Policy::Always, exits(s(1), 0)), Some(4), "0 at the cap");
