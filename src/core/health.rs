@@ -212,7 +212,7 @@ impl Health {
     }
 
     /// The host stood still for `gap`: what is awaited gets that much longer, once.
-    pub(super) fn stalled(&mut self, plan: &Service, gap: Duration, now: Time) {
+    pub(super) fn stalled(&mut self, gap: Duration) {
         for check in &mut self.checks {
             if let Asking::Asked { answer_by, extended, .. } = &mut check.asking
                 && !*extended
@@ -221,8 +221,8 @@ impl Health {
                 *extended = true;
             }
         }
-        if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
-            beats.stalled(heartbeat, gap, now);
+        if let Some(beats) = &mut self.beats {
+            beats.stalled(gap);
         }
         if self.started.is_none() && self.start_extended.is_zero() {
             self.start_extended = gap;

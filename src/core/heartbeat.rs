@@ -98,14 +98,9 @@ impl Beats {
         self.look_at = due.into_iter().filter(|&at| turn.now < at).fold(next, Time::min);
     }
 
-    /// A second gap without a beat in between may hide a hang; but nothing is judged by what was
-    /// seen before it.
-    pub(super) fn stalled(&mut self, heartbeat: &Heartbeat, gap: Duration, now: Time) {
-        if self.extended {
-            let fresh_look = (now + pace(heartbeat)).0;
-            let last = Time(fresh_look.saturating_sub(heartbeat.unhealthy_after));
-            self.last = self.last.max(last);
-        } else {
+    /// A second gap without a beat in between may hide a hang: it is not given.
+    pub(super) fn stalled(&mut self, gap: Duration) {
+        if !self.extended {
             self.last = self.last + gap;
             self.extended = true;
         }

@@ -420,9 +420,9 @@ impl Service {
         }
     }
 
-    pub(super) fn stalled(&mut self, gap: Duration, now: Time) {
+    pub(super) fn stalled(&mut self, gap: Duration) {
         if let State::Up { health, .. } = &mut self.state {
-            health.stalled(&self.plan, gap, now);
+            health.stalled(gap);
         }
     }
 

@@ -113,7 +113,7 @@ impl Supervisor {
         }
         if let Some(gap) = self.late(now) {
             out.push(Effect::Stalled { gap });
-            self.services.iter_mut().for_each(|it| it.stalled(gap, now));
+            self.services.iter_mut().for_each(|it| it.stalled(gap));
         }
         let mut turn = Turn {
             now,

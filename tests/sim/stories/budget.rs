@@ -217,3 +217,29 @@ fn what_a_stopped_service_used_up_is_forgotten_with_its_next_start() {
          6.000 api restart in 500ms (failure 1 in a row)",
     );
 }
+
+#[test]
+fn uptime_is_counted_of_the_time_in_which_it_was_to_be_up() {
+    let api = service("api", |it| {
+        it.restart.delay = s(10);
+        it.restart.factor = 1.0;
+    });
+    let mut sim = Sim::new([(api, vec![exits(s(90), 1)])]);
+    let percent = |sim: &Sim| {
+        let api = sim.core.service("api").unwrap();
+        api.uptime.percent(sim.now).map(|it| (it * 10.0).round() / 10.0)
+    };
+    assert_eq!(percent(&sim), None, "it was not to be up yet");
+    sim.run_until(s(90));
+    assert_eq!(percent(&sim), Some(100.0));
+    sim.run_until(s(100));
+    assert_eq!(percent(&sim), Some(90.0));
+    // What an operator wants down is not down.
+    sim.at(s(140), stop("api")).run_until(s(1_000));
+    assert_eq!(percent(&sim), Some(92.9), "130 of 140 seconds");
+    // Only the last day counts.
+    sim.at(s(1_000), start("api")).run_until(s(1_050));
+    assert_eq!(percent(&sim), Some(94.7), "180 of 190 seconds");
+    sim.at(s(1_060), stop("api")).run_until(s(2 * 24 * 3600));
+    assert_eq!(percent(&sim), None);
+}

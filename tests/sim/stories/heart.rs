@@ -154,3 +154,14 @@ fn a_look_of_an_earlier_run_is_no_beat_of_the_next() {
          10.000 api up, pid 102",
     );
 }
+
+#[test]
+fn nothing_is_late_before_the_first_beat() {
+    let api = service("api", |it| {
+        it.heartbeat = Some(heartbeat(s(60), s(120)));
+        it.start_timeout = s(300);
+    });
+    let mut sim = Sim::new([(api, vec![beats(s(200), s(10), 100)])]);
+    sim.run_until(s(250));
+    sim.says_of(&["degraded", "stopping", "ready"], "200.000 api ready after 3m 20s");
+}

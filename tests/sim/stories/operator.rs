@@ -20,7 +20,7 @@ fn api() -> Service {
 fn told(service: Service, runs: Vec<Run>, command: Event, expected: &str) {
     let mut sim = Sim::new([(service, runs)]);
     sim.run_until(ms(9_999));
-    sim.says_of(&["not a word"], "");
+    sim.forget();
     sim.at(s(10), command).run_until(s(20));
     sim.says(expected);
 }
@@ -264,7 +264,7 @@ fn commands_to_one_that_was_given_up() {
     for command in [start("api"), restart("api")] {
         let mut sim = Sim::new([failed(), other()]);
         sim.run_until(s(9));
-        sim.says_of(&["not a word"], "");
+        sim.forget();
         sim.at(s(10), command).run_until(s(12));
         sim.says_of(
             &["starting", "restart in"],
@@ -336,7 +336,7 @@ fn stop_and_start_of_a_crash_that_is_being_swept_up() {
     for (command, next) in [(stop("api"), down), (start("api"), up), (restart("api"), up)] {
         let mut sim = Sim::new([(api(), vec![slow(), well()])]);
         sim.run_until(s(9));
-        sim.says_of(&["not a word"], "");
+        sim.forget();
         sim.at(s(10), command).run_until(s(13));
         sim.says_of(
             &["ended", "down", "starting"],

@@ -256,6 +256,7 @@ fn essential_code(policy: Policy, run: Run) -> Option<u8> {
         it.restart.policy = policy;
         it.restart.max_restarts = 1;
         it.restart.on_cap = OnCap::Fail;
+        it.restart.success_codes = vec![ExitMatch::Code(0), ExitMatch::Code(7)];
     });
     let mut sim = Sim::new([(api, vec![run]), (service("other", |_| {}), vec![well()])]);
     sim.run_until(s(60));
@@ -270,6 +271,7 @@ fn the_final_end_of_an_essential_service_ends_keepup_with_its_code() {
     assert_eq!(essential_code(Policy::Never, unspawnable("cannot run it")), Some(126));
     assert_eq!(essential_code(Policy::OnFailure, exits(s(1), 0)), Some(0));
     assert_eq!(essential_code(Policy::OnFailure, exits(s(1), 9)), Some(9));
+    assert_eq!(essential_code(Policy::OnFailure, exits(s(1), 7)), Some(7), "a success, too");
     assert_eq!(essential_code(Policy::Always, exits(s(1), 0)), Some(4), "0 at the cap");
     assert_eq!(essential_code(Policy::Always, well()), None);
 }
@@ -346,4 +348,29 @@ fn at_the_cap_retry_tries_every_five_minutes_until_it_recovers() {
     sim.run_until(s(664));
     let api = sim.core.service("api").unwrap();
     assert_eq!((api.budget.failures(), api.gave_up.is_some()), (0, false));
+}
+
+#[test]
+fn attempts_after_the_cap_do_not_use_up_the_restarts_that_come_after_it() {
+    let api = service("api", |it| {
+        it.restart.max_restarts = 2;
+        it.restart.window = s(10 * 60);
+    });
+    let crash = || exits(s(1), 1);
+    let runs = vec![crash(), crash(), crash(), crash(), exits(s(100), 1), well()];
+    let mut sim = Sim::new([(api, runs)]);
+    sim.run_until(s(800));
+    // The two restarts are forgotten by then, and the two attempts never counted.
+    sim.says_of(
+        &["starting", "restart in"],
+        "0.000 api starting run 1
+         1.000 api restart in 500ms (failure 1 in a row)
+         1.500 api starting run 2
+         2.500 api restart in 1s (failure 2 in a row)
+         3.500 api starting run 3
+         304.500 api starting run 4
+         605.500 api starting run 5
+         705.500 api restart in 500ms (failure 1 in a row)
+         706.000 api starting run 6",
+    );
 }
