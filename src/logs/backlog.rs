@@ -149,6 +149,14 @@ impl Backlog {
         lost
     }
 
+    /// Nothing will be written any more; returns how many more lines are lost by that.
+    pub(super) fn give_up(&mut self) -> u64 {
+        let after = self.gap.take().unwrap_or_default();
+        let mut held = Gap::default();
+        let lines = held.swallow(&std::mem::take(&mut self.held));
+        lines + u64::from(held.open_line) + u64::from(after.open_line)
+    }
+
     /// Once all is written that was held: puts the mark where the lost lines would stand.
     /// Returns how many more lines turned out to be lost; `None` when there is no gap.
     pub(super) fn close_gap(&mut self, at_line_start: bool, why: &str) -> Option<u64> {
@@ -243,6 +251,16 @@ mod tests {
         assert_eq!(flush(&mut backlog), "aa\nkeepup: 4 lines lost (no space)\n");
         assert_eq!(backlog.accept(b"rest of e\nf\n"), 0);
         assert_eq!(flush(&mut backlog), "f\n");
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_with_its_unfinished_lines() {
+        let mut backlog = Backlog::new(10);
+        backlog.accept(b"a\nb\nc");
+        assert_eq!(backlog.give_up(), 3);
+        let mut backlog = Backlog::new(4);
+        assert_eq!(backlog.accept(b"a\nb\nc\nd"), 1);
+        assert_eq!(backlog.give_up(), 3, "a, b and d; c was counted before");
     }
 
     #[test]

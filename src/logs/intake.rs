@@ -238,3 +238,103 @@ impl fmt::Debug for Intake {
         f.debug_struct("Intake").field("backlog", &self.backlog).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nix::fcntl::OFlag;
+    use nix::unistd::{pipe2, write};
+
+    use super::*;
+
+    struct World {
+        intake: Intake,
+        read_end: OwnedFd,
+        write_end: OwnedFd,
+        buffer: [u8; 16],
+        done: Arc<AtomicUsize>,
+    }
+
+    impl World {
+        fn new() -> World {
+            let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+            let intake = Intake::new(100, None, 1 << 16);
+            World { intake, read_end, write_end, buffer: [0; 16], done: Arc::default() }
+        }
+
+        fn write(&self, bytes: &[u8]) {
+            assert_eq!(write(&self.write_end, bytes), Ok(bytes.len()));
+        }
+
+        fn read(&mut self, keep: bool) -> Got {
+            self.intake.read(&self.read_end, &mut self.buffer, keep)
+        }
+
+        fn drain(&mut self, left: usize) {
+            let done = Arc::clone(&self.done);
+            let count = move || {
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            self.intake.drain(left, Box::new(count));
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_past_what_waits() {
+        let mut world = World::new();
+        world.write(b"first\n");
+        assert!(matches!(world.read(true).read, Read::Kept));
+        world.write(b"second\n");
+        assert!(matches!(world.read(false).read, Read::Behind));
+        world.intake.backlog.take();
+        assert!(matches!(world.read(false).read, Read::Behind), "also while it is being written");
+        world.intake.backlog.written();
+        assert!(matches!(world.read(false).read, Read::Straight { from: 0, to: 7 }));
+    }
+
+    #[test]
+    fn a_drain_is_done_after_what_was_in_the_pipe_when_it_was_asked_for() {
+        let mut world = World::new();
+        world.drain(20);
+        world.write(&[b'x'; 40]);
+        let first = world.read(true);
+        assert!(first.drained.is_empty() && !first.emptied);
+        let second = world.read(true);
+        assert_eq!(second.drained.len(), 1);
+        assert!(!second.emptied, "there is more");
+        assert!(world.read(true).emptied);
+    }
+
+    #[test]
+    fn a_short_read_does_not_end_the_look_while_somebody_waits_for_an_empty_pipe() {
+        let mut world = World::new();
+        world.drain(20);
+        world.write(b"short\n");
+        assert!(!world.read(true).emptied);
+        assert!(matches!(world.read(true).read, Read::Nothing));
+        for done in world.intake.drained() {
+            done();
+        }
+        assert_eq!(world.done.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn our_lines_stand_behind_the_last_whole_line_of_what_was_read() {
+        let mut world = World::new();
+        world.intake.line("ours");
+        world.write(b"half");
+        assert!(matches!(world.read(false).read, Read::Straight { .. }));
+        world.intake.backlog.written();
+        world.write(b" line\nnext");
+        let Read::Woven(bytes) = world.read(false).read else { panic!("not woven") };
+        assert_eq!(bytes, b" line\nkeepup: ours\nnext");
+    }
+
+    #[test]
+    fn too_many_lines_of_our_own_are_counted() {
+        let mut world = World::new();
+        let lost: u64 = (0..10_000).map(|_| world.intake.line("a line of ours")).sum();
+        assert!((5_000..10_000).contains(&lost), "{lost}");
+    }
+}

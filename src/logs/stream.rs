@@ -74,7 +74,8 @@ impl Stream {
     ) -> io::Result<Stream> {
         let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
         if let Some((uid, gid)) = owner {
-            fchown(&write_end, Some(uid), Some(gid))?;
+            // Refused unless we are root; then the service cannot open /dev/stdout anew, no more.
+            let _ = fchown(&write_end, Some(uid), Some(gid));
         }
         // Opened anew for reading and writing, the service's end outlives our reading end: a
         // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
@@ -196,7 +197,7 @@ impl Stream {
         while taken < TURN {
             self.flush(lane, &mut sink);
             lane.progress();
-            // Large and aligned writes cost the kernel least: it then keeps the file in large folios.
+            // Large, aligned writes cost the kernel least: it keeps the file in larger folios.
             let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
             let got = lock(&self.intake).read(&self.read_end, aligned, sink.retry_at.is_some());
             taken += self.count(&got);
@@ -351,11 +352,10 @@ impl Stream {
         lock(&self.sink).file.close();
         let mut intake = lock(&self.intake);
         intake.end_line();
-        let held = intake.backlog.take();
-        let lines = memchr::memchr_iter(b'\n', &held).count() as u64;
-        let open_line = held.last().is_some_and(|last| *last != b'\n');
+        let lost = intake.backlog.give_up();
         drop(intake);
-        self.troubles.lost(lines + u64::from(open_line));
+        self.troubles.lost(lost);
+        self.troubles.end();
     }
 }
 

@@ -137,6 +137,14 @@ impl Troubles {
         self.say(format!("writing `{path}` again after {after}, {lost} lost"), true);
     }
 
+    /// keepup ends; if that costs lines, the last count is told.
+    pub(super) fn end(&self) {
+        let Some(failure) = lock(&self.now).write.take() else { return };
+        let (path, why) = (self.path.display(), failure.why);
+        let lost = count(self.lines_lost() - failure.lost_before);
+        self.say(format!("cannot write `{path}`: {why}; {lost} lost in the end"), false);
+    }
+
     /// What is wrong with the rotation, if anything.
     pub(super) fn rotation(&self, why: Option<&str>) {
         let mut now = lock(&self.now);

@@ -200,13 +200,20 @@ fn what_a_full_disk_does_not_take_at_the_end_is_counted() {
     let folder = Folder::new();
     let disk = Tmpfs::new(&folder, "64k");
     let world = World::new();
-    let out = world.add("api", &plan(disk.0.join("api.log")));
-    write_aside(out, lines(0..5_000)).recv_timeout(LIMIT).unwrap();
+    let mut plan = plan(disk.0.join("api.log"));
+    plan.buffer = 100_000;
+    let out = world.add("api", &plan);
+    let all = [lines(0..5_000), b"no end".to_vec()].concat();
+    write_aside(out, all).recv_timeout(LIMIT).unwrap();
     world.drain("api");
+    assert!(world.lost("api") > 2000, "some are lost already");
     let told = std::sync::Arc::clone(&world.told);
     world.finish();
     let whole = folder.read("disk/api.log").bytes().filter(|&it| it == b'\n').count() as u64;
-    assert_eq!(told.lock().unwrap().last().unwrap().lines_lost, 5000 - whole);
+    let told = told.lock().unwrap();
+    let last = told.last().unwrap();
+    assert_eq!(last.lines_lost, 5001 - whole);
+    assert!(last.text.ends_with(&format!("; {} lines lost in the end", 5001 - whole)), "{last:?}");
 }
 
 #[test]

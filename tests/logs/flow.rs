@@ -228,6 +228,23 @@ fn the_console_has_whole_lines_with_aligned_names() {
 }
 
 #[test]
+fn the_console_speaks_as_its_reader_likes() {
+    for (style, wanted) in
+        [(Style::Journal, "<6>api | one\n"), (Style::Colour, "\x1b[36mapi |\x1b[0m one\n")]
+    {
+        let folder = Folder::new();
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let world = World::with(Console::to(write, style));
+        let mut plan = plan(folder.path("api.log"));
+        plan.console = true;
+        world.add("api", &plan).write_all(b"one\n").unwrap();
+        world.drain("api");
+        world.finish();
+        assert_eq!(std::io::read_to_string(std::fs::File::from(read)).unwrap(), wanted);
+    }
+}
+
+#[test]
 fn a_console_that_nobody_reads_holds_nobody_up() {
     let folder = Folder::new();
     let (console, read) = console();
