@@ -57,7 +57,7 @@ pub enum Event {
     /// A program runs, as this process: the answer to [`Effect::Spawn`].
     Spawned { name: Name, pid: Pid },
     /// It could not be started: the other answer to [`Effect::Spawn`].
-    SpawnFailed { name: Name, reason: String },
+    SpawnFailed { name: Name, failure: SpawnFailure },
     /// A service's main process died. What it left in its group has been sent KILL.
     Exited { pid: Pid, exit: Exit },
     /// Nothing is left of that run any more: the answer to [`Effect::Sweep`].
@@ -101,6 +101,24 @@ pub enum Effect {
     Stalled { gap: Duration },
     /// keepup ends with this code; nothing follows.
     Exit { code: u8 },
+}
+
+/// Why a program was not started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnFailure {
+    /// In words, for people.
+    pub reason: String,
+    /// As a shell would say it: 127 for a program that is not there, 126 for all else.
+    ///
+    /// Source: POSIX.1-2024, Shell Command Language, 2.8.2 Exit Status for Commands.
+    pub status: u8,
+}
+
+impl SpawnFailure {
+    /// Not because the program is not there.
+    pub fn other(reason: impl Into<String>) -> SpawnFailure {
+        SpawnFailure { reason: reason.into(), status: 126 }
+    }
 }
 
 /// How a process ended.
@@ -180,7 +198,7 @@ pub enum End {
     /// Of itself.
     Exited(Exit),
     /// It never began.
-    SpawnFailed(String),
+    SpawnFailed(SpawnFailure),
     /// It did not start within `start_timeout`; what it was waited for.
     NeverReady(String),
     /// A liveness probe failed; which, and how.
@@ -209,7 +227,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Exited(exit) => exit.fmt(f),
-            End::SpawnFailed(why) => f.write_str(why),
+            End::SpawnFailed(failure) => f.write_str(&failure.reason),
             End::NeverReady(why) => write!(f, "never ready: {why}"),
             End::Unhealthy(why) => write!(f, "unhealthy: {why}"),
             End::HeartbeatLost(why) => write!(f, "heartbeat lost: {why}"),

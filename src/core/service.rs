@@ -18,7 +18,9 @@
 
 use std::time::Duration;
 
-use super::event::{Answer, Asker, Effect, End, Exit, Note, Pid, Sight, Ticket, Time};
+use super::event::{
+    Answer, Asker, Effect, End, Exit, Note, Pid, Sight, SpawnFailure, Ticket, Time,
+};
 use super::health::{Health, Level};
 use super::restart::{Budget, Verdict};
 use super::turn::Turn;
@@ -349,12 +351,12 @@ impl Service {
         }
     }
 
-    pub(super) fn spawn_failed(&mut self, reason: String, turn: &mut Turn<'_>) {
+    pub(super) fn spawn_failed(&mut self, failure: SpawnFailure, turn: &mut Turn<'_>) {
         let State::Spawning { .. } = self.state else {
             debug_assert!(false, "a failure of a run that nobody asked for");
             return;
         };
-        self.ended(&End::SpawnFailed(reason), None, Duration::ZERO, turn);
+        self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);
     }
 
     /// Its main process died. The run is over when nothing of it is left.
@@ -470,7 +472,14 @@ impl Service {
         if self.starter.is_some() {
             return self.spawn(turn);
         }
-        let status = exit.map_or(0, Exit::status);
+        let status = match end {
+            End::SpawnFailed(failure) => failure.status,
+            End::Exited(_)
+            | End::NeverReady(_)
+            | End::Unhealthy(_)
+            | End::HeartbeatLost(_)
+            | End::Asked(_) => exit.map_or(0, Exit::status),
+        };
         match self.budget.judge(&self.plan, turn.now, end, turn.numbers) {
             Verdict::Done => {
                 self.state = State::Done;

@@ -130,8 +130,8 @@ impl Supervisor {
             Event::Spawned { name, pid } => {
                 with(services, &name, |it| it.spawned(pid, &mut turn));
             }
-            Event::SpawnFailed { name, reason } => {
-                with(services, &name, |it| it.spawn_failed(reason, &mut turn));
+            Event::SpawnFailed { name, failure } => {
+                with(services, &name, |it| it.spawn_failed(failure, &mut turn));
             }
             Event::Exited { pid, exit } => {
                 with_pid(services, pid, Main::Lives, |it| it.exited(exit, &mut turn));

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use nix::errno::Errno;
 
 use super::launch::Launch;
+use crate::core::event::SpawnFailure;
 use crate::plan::Resource;
 
 /// How much of the file's beginning is told; enough for a `#!` line (execve(2): 255 bytes).
@@ -103,8 +104,25 @@ impl Report {
         Some(Report { failure: Failure { step, errno, place }, mode, head })
     }
 
+    /// The same for the core.
+    pub(super) fn failure(&self, launch: &Launch) -> SpawnFailure {
+        let reason = self.text(launch);
+        match self.failure.step {
+            Step::NotFound => SpawnFailure { reason, status: 127 },
+            Step::Streams
+            | Step::OomScore
+            | Step::Nice
+            | Step::Limit
+            | Step::Groups
+            | Step::User
+            | Step::NoNewPrivileges
+            | Step::Directory
+            | Step::Exec => SpawnFailure::other(reason),
+        }
+    }
+
     /// A whole sentence for people, with what can be done about it.
-    pub(super) fn text(&self, launch: &Launch) -> String {
+    fn text(&self, launch: &Launch) -> String {
         let error = self.failure.errno;
         let why = match self.failure.step {
             Step::Streams => format!("cannot arrange its streams: {}", words(error)),

@@ -82,6 +82,14 @@ fn supplementary(entry: Option<&User>, gid: Gid) -> Result<Vec<libc::gid_t>, Str
     Ok(groups.into_iter().map(Gid::as_raw).collect())
 }
 
+/// Who the pipes of a service belong to, where that is not keepup itself: `/dev/stdout` must be
+/// theirs to open.
+pub fn owner(service: &Service) -> Option<(u32, u32)> {
+    let (identity, _) = look_up(service.user.as_deref(), service.group.as_deref()).ok()?;
+    let identity = identity?;
+    Some((identity.uid.unwrap_or_else(|| geteuid().as_raw()), identity.gid))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,12 +106,4 @@ mod tests {
         assert_eq!(missing(Some("no-such"), None), "there is no user `no-such`");
         assert_eq!(missing(None, Some("no-such")), "there is no group `no-such`");
     }
-}
-
-/// Who the pipes of a service belong to, where that is not keepup itself: `/dev/stdout` must be
-/// theirs to open.
-pub fn owner(service: &Service) -> Option<(u32, u32)> {
-    let (identity, _) = look_up(service.user.as_deref(), service.group.as_deref()).ok()?;
-    let identity = identity?;
-    Some((identity.uid.unwrap_or_else(|| geteuid().as_raw()), identity.gid))
 }

@@ -21,7 +21,7 @@ use super::state::Saved;
 use crate::core::event::{Pid, Time};
 use crate::plan::Signal;
 
-/// A process that was found, and sent KILL.
+/// A process that was found, and told to end.
 struct Found {
     pid: Pid,
     service: String,
@@ -38,15 +38,15 @@ pub struct Outcome {
     pub alive: BTreeSet<String>,
 }
 
-/// Kills what is left, and waits until it is dead or `limit` has passed. For the start, before the
-/// loop turns.
+/// Ends what is left: asked first, then killed. Waits until it is dead or `limit` has passed. For
+/// the start, before the loop turns.
 pub fn end(saved: &Saved, limit: Duration) -> Outcome {
     let mut outcome = Outcome::default();
     if !saved.is_of_this_boot() {
         return outcome;
     }
     let deadline = now() + limit;
-    let mut found = Vec::new();
+    let mut found = ask(saved, now() + limit / 2);
     for run in &saved.runs {
         match end_run(Pid(run.pid), run.start_time, &run.service) {
             Ok(run) => found.extend(run),
@@ -64,13 +64,13 @@ pub fn end(saved: &Saved, limit: Duration) -> Outcome {
         }
     }
     for it in found {
-        outcome.killed(it);
+        outcome.tell(it);
     }
     outcome
 }
 
 impl Outcome {
-    fn killed(&mut self, it: Found) {
+    fn tell(&mut self, it: Found) {
         let Found { pid, service, pidfd } = it;
         if is_dead(&pidfd) {
             let what = format!("process {pid} of service `{service}`");
@@ -91,17 +91,37 @@ impl Outcome {
     }
 }
 
-/// A main process that still lives, with its group.
-fn end_run(pid: Pid, start_time: u64, service: &str) -> io::Result<Option<Found>> {
+/// Asks every main process that still lives to end, and gives it until `deadline`: a database may
+/// have something to write. Those that did.
+fn ask(saved: &Saved, deadline: Time) -> Vec<Found> {
+    let asked = saved.runs.iter().filter_map(|run| {
+        let (pid, service) = (Pid(run.pid), run.service.clone());
+        let pidfd = hold(pid, run.start_time)?;
+        let group = Group::of(pid);
+        group.send(Signal::TERM);
+        group.send(Signal::CONT);
+        Some(Found { pid, service, pidfd })
+    });
+    let mut asked: Vec<Found> = asked.collect();
+    await_deaths(&asked, deadline);
+    asked.retain(|it| is_dead(&it.pidfd));
+    asked
+}
+
+/// The process that had this number and began then, if it still lives.
+fn hold(pid: Pid, start_time: u64) -> Option<OwnedFd> {
     let is_it = |stat: Stat| stat.start_time == start_time && !stat.is_dead();
     if pid.0 <= 1 || !procfs::stat(pid).is_some_and(is_it) {
-        return Ok(None);
+        return None;
     }
-    let Ok(pidfd) = pidfd(pid) else { return Ok(None) };
+    let pidfd = pidfd(pid).ok()?;
     // The number may have changed hands before it was held.
-    if !procfs::stat(pid).is_some_and(is_it) {
-        return Ok(None);
-    }
+    procfs::stat(pid).is_some_and(is_it).then_some(pidfd)
+}
+
+/// A main process that still lives, with its group.
+fn end_run(pid: Pid, start_time: u64, service: &str) -> io::Result<Option<Found>> {
+    let Some(pidfd) = hold(pid, start_time) else { return Ok(None) };
     let group = Group::of(pid);
     group.send(Signal::KILL);
     match group.send_to_held_leader(Signal::KILL) {

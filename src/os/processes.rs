@@ -26,7 +26,7 @@ use super::starting::Starting;
 use super::strays::Strays;
 use super::sweep::{Living, Sweep};
 use super::wait::{self, Peek, peek};
-use crate::core::event::{Event, Exit, Pid, Ticket};
+use crate::core::event::{Event, Exit, Pid, SpawnFailure, Ticket};
 use crate::plan::{Name, Service, Signal};
 
 pub use super::launch::{Output, Stream};
@@ -131,8 +131,8 @@ impl Processes {
                 self.table.insert(pid, Child { role: Role::Run(run), ..child });
             }
             Err(reason) => {
-                let name = service.name.clone();
-                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, reason }));
+                let (name, failure) = (service.name.clone(), SpawnFailure::other(reason));
+                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, failure }));
             }
         }
     }
@@ -272,7 +272,7 @@ impl Processes {
     }
 
     /// It is known whether the program runs.
-    fn settle(&mut self, pid: Pid, outcome: Result<(), String>) {
+    fn settle(&mut self, pid: Pid, outcome: Result<(), SpawnFailure>) {
         let Some(child) = self.table.get_mut(&pid) else { return };
         child.starting = None;
         let name = child.service.clone();
@@ -281,15 +281,15 @@ impl Processes {
                 self.outbox.push_back(Happening::Core(Event::Spawned { name, pid }));
             }
             (Ok(()), Role::Probe { .. }) => {}
-            (Err(reason), Role::Run(_)) => {
-                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, reason }));
+            (Err(failure), Role::Run(_)) => {
+                self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, failure }));
                 // What is left of it is about to die, and is nobody's.
                 self.table.remove(&pid);
             }
-            (Err(reason), Role::Probe { ticket, capture }) => {
+            (Err(failure), Role::Probe { ticket, capture }) => {
                 if capture.is_some() {
                     let (ticket, output) = (*ticket, Vec::new());
-                    let exit = Err(reason);
+                    let exit = Err(failure.reason);
                     self.outbox.push_back(Happening::ProbeEnded { ticket, exit, output });
                 }
                 self.table.remove(&pid);

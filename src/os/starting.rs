@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::failure::Report;
 use super::launch::Launch;
 use super::watch;
+use crate::core::event::SpawnFailure;
 
 /// The pipe closes without a word when the program runs.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Starting {
     }
 
     /// Whether its program runs, or why not.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SpawnFailure>> {
         loop {
             match self.told.poll_read_ready(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -46,14 +47,17 @@ impl Starting {
     }
 
     /// `None`: it is not known yet.
-    pub(super) fn read(&mut self) -> Option<Result<(), String>> {
+    pub(super) fn read(&mut self) -> Option<Result<(), SpawnFailure>> {
         let mut bytes = [0; 512];
         match self.told.get_mut().read(&mut bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(_) | Ok(0) => Some(Ok(())),
             Ok(length) => match Report::read(bytes.get(..length).unwrap_or_default()) {
-                Some(report) => Some(Err(report.text(&self.launch))),
-                None => Some(Err(format!("cannot start `{}`", self.launch.program()))),
+                Some(report) => Some(Err(report.failure(&self.launch))),
+                None => {
+                    let reason = format!("cannot start `{}`", self.launch.program());
+                    Some(Err(SpawnFailure::other(reason)))
+                }
             },
         }
     }

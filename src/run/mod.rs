@@ -55,10 +55,12 @@ impl Loop {
         let mut code = None;
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
-            match effect {
-                Effect::Exit { code: last } => code = Some(last),
-                Effect::Save => self.keeper.save(&self.core, &self.world.processes, now()),
-                effect => self.world.perform(&self.core, effect),
+            if let Effect::Exit { code: last } = effect {
+                code = Some(last);
+            } else if effect == Effect::Save {
+                self.keeper.save(&self.core, &self.world.processes, now());
+            } else {
+                self.world.perform(&self.core, effect);
             }
         }
         self.effects = effects;

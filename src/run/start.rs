@@ -113,11 +113,11 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let world = World::new(processes, signals, logs, (journal, metrics), requests);
     let world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
-    let mut turning =
-        Loop { core, world, keeper, operators: Operators::default(), effects: Vec::new() };
-    let code = turning.turn().await;
-    finish(turning, code).await;
-    Ok(code)
+    let (operators, effects) = (Operators::default(), Vec::new());
+    let mut whole = Loop { core, world, keeper, operators, effects };
+    let status = whole.turn().await;
+    finish(whole, status).await;
+    Ok(status)
 }
 
 fn say_hello(journal: &Journal, plan: &Plan) {
@@ -230,8 +230,8 @@ fn seed() -> u64 {
     pid << 32 ^ u64::from(now.subsec_nanos()) ^ now.as_secs()
 }
 
-async fn finish(turning: Loop, code: u8) {
-    let Loop { mut world, keeper, core, .. } = turning;
+async fn finish(whole: Loop, code: u8) {
+    let Loop { mut world, keeper, core, .. } = whole;
     let left = world.end(LAST_WAIT).await;
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(ToString::to_string).collect();

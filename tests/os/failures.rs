@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use keepup::core::event::Event;
+use keepup::core::event::{Event, SpawnFailure};
 use keepup::os::{Happening, Processes};
 use keepup::plan::{EnvFile, Limit, Resource, Service};
 
@@ -12,7 +12,7 @@ use crate::common::{alone, folder, inherit, is_root, service, shell};
 async fn reason(processes: &mut Processes, service: &Service) -> String {
     processes.spawn(service, 1, inherit());
     match processes.next().await {
-        Happening::Core(Event::SpawnFailed { name, reason }) => {
+        Happening::Core(Event::SpawnFailed { name, failure: SpawnFailure { reason, .. } }) => {
             assert_eq!(name, service.name);
             assert!(!reason.contains('\n'), "{reason}");
             reason

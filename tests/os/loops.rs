@@ -120,7 +120,9 @@ alone! {
             child.wait().unwrap();
         }
         bare.sort_unstable();
-        phases.iter_mut().for_each(|it| it.sort_unstable());
+        for phase in &mut phases {
+            phase.sort_unstable();
+        }
         let at = |it: &[Duration], percent: usize| it[it.len() * percent / 100];
         let text = format!(
             "keepup: exited after {:?}, gone {:?}, forked {:?}, runs {:?} (90% {:?}); bare posix_spawn: median {:?}, 90% {:?}",

@@ -206,7 +206,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     service(
         "a failed spawn is forgotten",
-        "self.ended(&End::SpawnFailed(reason), None, Duration::ZERO, turn);",
+        "self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);",
         "let _ = (reason, turn);",
     ),
     service(

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Effect, Event, Exit, Miss, Note, Pid, Ticket, Time};
+use keepup::core::event::{
+    Answer, Effect, Event, Exit, Miss, Note, Pid, SpawnFailure, Ticket, Time,
+};
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Service, Signal};
 
@@ -124,7 +126,9 @@ impl Bench {
             Deed::Stop => stop("api"),
             Deed::Restart => restart("api"),
             Deed::Spawned => Event::Spawned { name, pid },
-            Deed::SpawnFailed => Event::SpawnFailed { name, reason: "cannot fork".to_owned() },
+            Deed::SpawnFailed => {
+                Event::SpawnFailed { name, failure: SpawnFailure::other("cannot fork") }
+            }
             Deed::ExitZero => Event::Exited { pid, exit: Exit::Code(0) },
             Deed::ExitOne => Event::Exited { pid, exit: Exit::Code(1) },
             Deed::Gone => Event::Gone { pid },
@@ -174,7 +178,11 @@ impl Bench {
             }
             Effect::Exit { code } => format!("exit {code}"),
             Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
-            Effect::Look { .. } | Effect::Save | Effect::Note { .. } | Effect::Stalled { .. } => {
+            Effect::Answered { .. }
+            | Effect::Look { .. }
+            | Effect::Save
+            | Effect::Note { .. }
+            | Effect::Stalled { .. } => {
                 return;
             }
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Effect, Event, Exit, Pid, Short, Sight, Ticket, Time};
+use keepup::core::event::{
+    Answer, Effect, Event, Exit, Pid, Short, Sight, SpawnFailure, Ticket, Time,
+};
 use keepup::core::{Remembered, State, Supervisor};
 use keepup::plan::{Name, Plan, Service, Signal};
 
@@ -304,7 +306,8 @@ impl Sim {
         let run = actor.runs[actor.begun.min(actor.runs.len() - 1)].clone();
         actor.begun += 1;
         if let Some(reason) = run.spawn_fails {
-            self.send(Event::SpawnFailed { name: name.clone(), reason });
+            let failure = SpawnFailure::other(reason);
+            self.send(Event::SpawnFailed { name: name.clone(), failure });
             return;
         }
         self.pids += 1;
