@@ -82,8 +82,9 @@ fn status_over_http_is_the_status_of_the_command_line() {
     };
     let over_http = serde_json::from_str(body(&endpoint.get("/v1/status"))).unwrap();
     assert_eq!(still(over_http), still(endpoint.keepup.status()));
-    let memory = &endpoint.keepup.service("api")["memory_bytes"];
-    assert!(memory.as_u64() > Some(1000), "{memory}");
+    wait_until("its memory is known", || {
+        endpoint.keepup.service("api")["memory_bytes"].as_u64() > Some(1000)
+    });
 }
 
 #[test]
