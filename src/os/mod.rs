@@ -24,6 +24,7 @@ mod marker;
 mod processes;
 mod procfs;
 mod remains;
+mod spawner;
 mod starting;
 mod strays;
 mod sweep;

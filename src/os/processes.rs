@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::marker::Keepup;
 use super::procfs;
 use super::remains::{Kind, Remains};
 use super::signal::{self, Bell};
+use super::spawner::Spawner;
 use super::starting::Starting;
 use super::strays::Strays;
 use super::sweep::{Living, Sweep};
@@ -72,6 +74,7 @@ pub struct Processes {
     outbox: VecDeque<Happening>,
     keepup: Keepup,
     place: Place,
+    spawner: Spawner,
     /// The limit on open files that keepup inherited, if it raised its own.
     files: Option<libc::rlimit>,
     dev_null: OwnedFd,
@@ -117,6 +120,7 @@ impl Processes {
             outbox: VecDeque::new(),
             keepup,
             place,
+            spawner: Spawner::default(),
             files: files::raise_limit(),
             dev_null: launch::dev_null()?,
             deaths,
@@ -219,7 +223,7 @@ impl Processes {
     }
 
     fn start(
-        &self,
+        &mut self,
         service: &Service,
         command: &[String],
         run: &str,
@@ -231,7 +235,8 @@ impl Processes {
         {
             launch.limits.push((Resource::Nofile, inherited));
         }
-        let (pid, told) = launch.fork(&self.dev_null, output)?;
+        let launch = Arc::new(launch);
+        let (pid, told) = launch.start(&mut self.spawner, &self.dev_null, output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
         match Starting::new(launch, told) {
