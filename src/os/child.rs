@@ -109,8 +109,7 @@ fn raise_limits(launch: &Launch) -> Result<(), Failure> {
         // SAFETY: takes integers.
         check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, launch.nice) }, Step::Nice)?;
     }
-    for (place, &(resource, value)) in (0..).zip(&launch.limits) {
-        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    for (place, &(resource, limit)) in (0..).zip(&launch.limits) {
         // SAFETY: the limit lives through the call.
         let result = unsafe { libc::setrlimit(resource_number(resource), &raw const limit) };
         check(result, Step::Limit).map_err(|failure| failure.at(place))?;

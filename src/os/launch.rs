@@ -57,7 +57,7 @@ pub(super) struct Launch {
     /// 0: as inherited.
     pub(super) nice: libc::c_int,
     pub(super) oom_score_adj: Option<CString>,
-    pub(super) limits: Vec<(Resource, libc::rlim_t)>,
+    pub(super) limits: Vec<(Resource, libc::rlimit)>,
     pub(super) identity: Option<Identity>,
     /// The user as the plan spells it, for people.
     pub(super) user: Option<String>,
@@ -188,11 +188,12 @@ fn assignments(environment: BTreeMap<OsString, OsString>) -> Result<Vec<CString>
     lines.collect()
 }
 
-fn limit_value(limit: Limit) -> libc::rlim_t {
-    match limit {
+fn limit_value(limit: Limit) -> libc::rlimit {
+    let value = match limit {
         Limit::At(value) => value,
         Limit::Unlimited => libc::RLIM_INFINITY,
-    }
+    };
+    libc::rlimit { rlim_cur: value, rlim_max: value }
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString, String> {

@@ -15,6 +15,7 @@ mod child;
 mod ending;
 mod environment;
 mod failure;
+mod files;
 mod group;
 mod identity;
 mod init;

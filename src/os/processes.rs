@@ -15,6 +15,7 @@ use signal_hook::SigId;
 use super::capture::Capture;
 use super::clock::now;
 use super::ending;
+use super::files;
 use super::group::Group;
 use super::init::{self, Place};
 use super::launch::{self, Launch};
@@ -27,7 +28,7 @@ use super::strays::Strays;
 use super::sweep::{Living, Sweep};
 use super::wait::{self, Peek, peek};
 use crate::core::event::{Event, Exit, Pid, SpawnFailure, Ticket};
-use crate::plan::{Name, Service, Signal};
+use crate::plan::{Name, Resource, Service, Signal};
 
 pub use super::launch::{Output, Stream};
 
@@ -71,6 +72,8 @@ pub struct Processes {
     outbox: VecDeque<Happening>,
     keepup: Keepup,
     place: Place,
+    /// The limit on open files that keepup inherited, if it raised its own.
+    files: Option<libc::rlimit>,
     dev_null: OwnedFd,
     deaths: Bell,
     registered: SigId,
@@ -114,6 +117,7 @@ impl Processes {
             outbox: VecDeque::new(),
             keepup,
             place,
+            files: files::raise_limit(),
             dev_null: launch::dev_null()?,
             deaths,
             registered,
@@ -221,7 +225,12 @@ impl Processes {
         run: &str,
         output: &Output,
     ) -> Result<(Pid, Child), String> {
-        let launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        let mut launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        if let Some(inherited) = self.files
+            && !service.limits.contains_key(&Resource::Nofile)
+        {
+            launch.limits.push((Resource::Nofile, inherited));
+        }
         let (pid, told) = launch.fork(&self.dev_null, output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
