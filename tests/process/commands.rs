@@ -270,7 +270,12 @@ fn a_stop_outlives_keepup_where_the_policy_is_unless_stopped() {
     assert_eq!(keepup.events("careful", "starting").len(), 0);
     keepup.ask(&["start", "careful"]);
     assert_eq!(keepup.service("careful")["state"], "up");
-    // Wanted up again, also after a crash of keepup itself.
+    // Wanted up again, also after a crash of keepup itself once that stands on the disk.
+    wait_until("it is written down", || {
+        let state = keepup.folder.read("state/state.json");
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        state["services"]["careful"]["want_down"] == false
+    });
     let folder = keepup.die();
     let mut keepup = Keepup::start_in(folder, "", &services);
     keepup.up("careful");
