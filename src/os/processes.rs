@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -222,7 +222,7 @@ impl Processes {
         output: &Output,
     ) -> Result<(Pid, Child), String> {
         let launch = Launch::prepare(service, command, (&self.keepup, run))?;
-        let (pid, told) = launch.fork(&self.dev_null, output)?;
+        let (pid, told) = launch.fork(self.dev_null.as_fd(), output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
         match Starting::new(launch, told) {
