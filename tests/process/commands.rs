@@ -168,6 +168,24 @@ fn with_no_wait_a_stop_returns_at_once() {
 }
 
 #[test]
+fn whoever_stops_what_another_starts_is_told_so() {
+    let script = "trap '' TERM; echo > deaf; while :; do sleep 1000 & wait; done";
+    let mut keepup = Keepup::start(&shell("api", script, "stop_timeout = \"500ms\""));
+    keepup.folder.wait_line("deaf");
+    let mut stop = keepup.folder.keepup();
+    stop.args(["stop", "api"]).stderr(std::process::Stdio::piped());
+    let mut stop = stop.spawn().unwrap();
+    keepup.event("api", "stopping");
+    keepup.ask(&["start", "api"]);
+    wait_until("the one who stops it is answered", || stop.try_wait().unwrap().is_some());
+    let output = stop.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("was started again"), "{said}");
+    assert_eq!(keepup.service("api")["run"], 2);
+}
+
+#[test]
 fn several_services_are_stopped_by_one_command() {
     let keepup = Keepup::start(
         &(shell("one", "exec sleep 1000", "") + &shell("two", "exec sleep 1000", "")),
