@@ -313,11 +313,10 @@ fn follow(control: &Control, lines: usize) -> Result<Body, Refusal> {
             };
             let (piece, last) = match next {
                 Ok(Some(line)) => (Ok(piece(&line)), false),
-                Ok(None) => return,
+                Ok(None) | Err(RecvError::Closed) => return,
                 Err(RecvError::Lagged(missed)) => {
                     (Err(io::Error::other(format!("too slow: {missed} events behind"))), true)
                 }
-                Err(RecvError::Closed) => return,
             };
             if pieces.send(piece).await.is_err() || last {
                 return;

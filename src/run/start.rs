@@ -27,8 +27,11 @@ use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
 /// keepup's own log is rotated at this size; so many are kept beside it.
 const OWN_LOG: (u64, u32) = (10_000_000, 3);
 
-/// How long the last writes and the last processes may take at the end, each.
+/// How long the last writes may take at the end, each.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what nobody knew of may take to die at the end.
+const LAST_KILL: Duration = Duration::from_millis(500);
 
 /// How long clients may take for what they are told last.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -239,7 +242,7 @@ fn seed() -> u64 {
 
 async fn finish(whole: Loop, control: &Control, code: u8) {
     let Loop { mut world, keeper, core, operators, .. } = whole;
-    let left = world.end(LAST_WAIT).await;
+    let left = world.end(LAST_KILL).await;
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
         let text = format!("processes that survive KILL are left behind: {}", pids.join(", "));
