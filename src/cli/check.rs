@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, Checked, Surroundings, duration, schedule, size};
+use crate::core::restart::delay;
 use crate::plan::{Logs, OnCap, Plan, Policy, Probe, Restart, Role, Service, Supervisor};
 
 /// A file with problems, or that cannot be read.
@@ -246,12 +247,12 @@ fn delays(restart: &Restart) -> String {
     let mut shown: Vec<String> = Vec::new();
     let mut more = restart.max_restarts != last;
     for n in 1..=last {
-        let delay = schedule::delay_before(restart, n);
-        if n > 1 && delay == schedule::delay_before(restart, n - 1) {
+        let next = delay(restart, n);
+        if n > 1 && next == delay(restart, n - 1) {
             more = true;
             break;
         }
-        shown.push(duration::print(delay));
+        shown.push(duration::print(next));
     }
     let more = if more { ", …" } else { "" };
     let jitter = match restart.jitter {
