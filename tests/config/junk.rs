@@ -178,6 +178,7 @@ fn any_command_line_is_answered() {
             heartbeat: some(&mut dice),
             name: some(&mut dice),
             http: some(&mut dice),
+            rewrite: keepup::plan::Rewrite::default(),
             command: (0..dice.below(3)).map(|_| dice.pick(&BITS).to_owned()).collect(),
             directory: "/srv".into(),
         };
