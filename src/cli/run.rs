@@ -14,7 +14,7 @@ use crate::run::{self, Failed};
 pub(super) fn run(config: Option<&Path>, arguments: RunArguments) -> Result<u8, Error> {
     if config.is_none() && is_plain_init(&arguments) {
         let rewrite = Rewrite(arguments.rewrite.into_iter().collect());
-        return run::init(&arguments.command, &rewrite).map_err(failed);
+        return run::init(&arguments.command, &rewrite).map_err(|it| failed(&it));
     }
     let surroundings = Surroundings::of_process();
     let checked = if arguments.command.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn run(config: Option<&Path>, arguments: RunArguments) -> Result<u8, 
     let Checked { plan, warnings } =
         checked.map_err(|problems| Error::new(Kind::Problems, problems.to_string()))?;
     let warnings: Vec<String> = warnings.iter().map(in_a_line).collect();
-    run::run(plan, &warnings).map_err(failed)
+    run::run(plan, &warnings).map_err(|it| failed(&it))
 }
 
 /// A command that is not kept up, and that there is nothing to watch about.
@@ -40,8 +40,8 @@ fn is_plain_init(arguments: &RunArguments) -> bool {
         && watch.into_iter().all(Option::is_none)
 }
 
-fn failed(failed: Failed) -> Error {
-    let kind = match &failed {
+fn failed(failed: &Failed) -> Error {
+    let kind = match failed {
         Failed::Start(failure) => Kind::NotRun(failure.status),
         Failed::Lock(_) | Failed::Socket(_) | Failed::System(..) => Kind::System,
     };
