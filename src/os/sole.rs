@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ending;
@@ -14,6 +15,7 @@ use super::inbox::Inbox;
 use super::init::{self, Place};
 use super::launch::{Launch, Output, Session, Stream};
 use super::procfs;
+use super::spawner::Spawner;
 use super::terminal::Terminal;
 use super::wait::{self, Peek, peek};
 use crate::core::event::{Exit, Pid, SpawnFailure};
@@ -24,7 +26,7 @@ use crate::plan::Signal;
 pub struct Sole {
     pid: Pid,
     group: Group,
-    launch: Launch,
+    launch: Arc<Launch>,
     /// Holds a report if its program could not be run.
     told: File,
     place: Place,
@@ -41,8 +43,9 @@ impl Sole {
         let terminal = Terminal::of_keepup();
         let launch = Launch::as_keepup(command, terminal.session()).map_err(SpawnFailure::other)?;
         let output = Output { stdout: Stream::Inherit, stderr: Stream::Inherit };
-        let forked = launch.fork(io::stdin().as_fd(), &output);
-        let (pid, told) = forked.map_err(SpawnFailure::other)?;
+        let launch = Arc::new(launch);
+        let started = launch.start(&mut Spawner::default(), io::stdin().as_fd(), &output);
+        let (pid, told) = started.map_err(SpawnFailure::other)?;
         Ok(Sole { pid, group: Group::of(pid), launch, told: told.into(), place, terminal })
     }
 
