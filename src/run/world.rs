@@ -51,7 +51,7 @@ pub(super) struct World {
     looker: Looker,
     answers: mpsc::Receiver<Event>,
     signals: Signals,
-    requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Request>,
     alarm: Alarm,
     held: Held,
     /// Questions put to a process, and since when.
