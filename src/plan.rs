@@ -438,8 +438,21 @@ pub struct HttpProbe {
 pub enum HttpAddress {
     /// This host (name or address, without brackets) and port.
     Tcp(String, u16),
+    /// The same, through TLS.
+    Tls(String, u16, Trust),
     /// This Unix socket.
     Unix(PathBuf),
+}
+
+/// Whose certificates are good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the system's root certificates vouch for.
+    System,
+    /// Those that stand in this PEM file, and those that they vouch for.
+    Own(PathBuf),
+    /// Anybody's.
+    Anyone,
 }
 
 /// A JSON value without parts.

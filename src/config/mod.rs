@@ -27,6 +27,7 @@ pub mod size;
 mod source;
 mod supervisor;
 mod syntax;
+mod trust;
 mod unavailable;
 mod value;
 mod wrong;

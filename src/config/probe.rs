@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::address::{self, Scheme};
 use super::section::{Layer, Section};
 use super::unavailable::{self, Table};
 use super::value::{Value, Zero};
 use super::wrong::Wrong;
-use super::{command, duration, http};
+use super::{address, command, duration, http};
 use crate::plan::{Class, Probe, ProbeKind, Role};
 
 /// The keys that say what is asked; one of them per probe.
@@ -107,14 +106,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     };
     refuse_keys_of_others(section, value.key);
     match value.key {
-        "http" => {
-            let http = http?;
-            if http.scheme == Scheme::Https {
-                value.at.refuse(unavailable::not_yet("`http` with an https:// URL"));
-                return None;
-            }
-            Some(ProbeKind::Http(Box::new(http.probe)))
-        }
+        "http" => Some(ProbeKind::Http(Box::new(http?))),
         "tcp" => Some(ProbeKind::Tcp(tcp??)),
         "exec" => Some(ProbeKind::Exec(exec??)),
         // Not there yet, and refused as such.

@@ -54,8 +54,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
-    (Table::Probe, "insecure", |it| it.truth().map(|insecure| nothing_if(!insecure))),
-    (Table::Probe, "ca_file", |it| any(it.path())),
     (Table::Probe, "grpc", |it| any(address::host_port(it))),
     (Table::Probe, "listening", |it| any(address::socket_addr(it))),
     (Table::Probe, "file", |it| any(it.path())),

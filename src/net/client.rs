@@ -1,11 +1,14 @@
-//! An HTTP/1.1 client for one question on one connection, over TCP or a Unix socket.
+//! An HTTP/1.1 client for one question on one connection, over TCP, TLS or a Unix socket.
 //!
 //! It must never wait without an end, never take in more than it was told to, and never fail
 //! without saying why. It follows no redirect and keeps no connection.
 
+pub(crate) mod aside;
+mod certificate;
 mod connect;
 mod resolve;
 mod tap;
+pub(crate) mod tls;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;
@@ -157,10 +160,11 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
     limits: Limits,
     read: impl FnOnce(Answer) -> F,
 ) -> Result<T, Failure> {
+    let name = host_of(&request.host).to_owned();
     let request = written(request)?;
     let progress = Progress::new(HEAD_MAX);
     bounded(address, &limits, &progress, async {
-        let socket = connect(address, &limits, &progress).await?;
+        let socket = connect(address, &name, &limits, &progress).await?;
         progress.seen().stage = Stage::Waiting;
         let answer = ask(Tap::new(socket, progress.clone()), request, progress.clone()).await?;
         read(answer).await
@@ -172,7 +176,7 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
 pub async fn touch(address: &HttpAddress, limits: Limits) -> Result<(), Failure> {
     let progress = Progress::new(0);
     bounded(address, &limits, &progress, async {
-        connect(address, &limits, &progress).await.map(drop)
+        connect(address, "", &limits, &progress).await.map(drop)
     })
     .await
 }
@@ -199,9 +203,10 @@ async fn bounded<T>(
 fn timed_out(address: &HttpAddress, limits: &Limits, seen: &Seen) -> Failure {
     let after = Short(limits.timeout);
     let text = match (seen.stage, address) {
-        (Stage::Resolving, HttpAddress::Tcp(host, _)) => {
+        (Stage::Resolving, HttpAddress::Tcp(host, _) | HttpAddress::Tls(host, _, _)) => {
             return unresolved(host, &unanswered(limits));
         }
+        (Stage::Shaking, _) => format!("timed out after {after} during the TLS handshake"),
         (Stage::Resolving, HttpAddress::Unix(_)) | (Stage::Connecting, _) => {
             late_connecting(limits, seen.obstacle.as_deref())
         }
@@ -211,6 +216,14 @@ fn timed_out(address: &HttpAddress, limits: &Limits, seen: &Seen) -> Failure {
         (Stage::Waiting, _) => format!("timed out after {after} in the middle of the answer"),
     };
     Failure::new(Class::Timeout, text)
+}
+
+/// The name in a `Host` header: without port and brackets.
+fn host_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    }
 }
 
 fn written(request: Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
@@ -365,6 +378,9 @@ fn broken(error: &hyper::Error, seen: &Seen) -> Failure {
     }
     if !seen.first.is_empty() && (error.is_parse() || !seen.first.starts_with(b"HTTP/")) {
         return not_http(&seen.first);
+    }
+    if let Some(failure) = io_error(error).and_then(tls::broken) {
+        return failure;
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return closed(seen);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
     Class, ExitMatch, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role, Scalar,
-    Service, Signal,
+    Service, Signal, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -119,6 +119,29 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.logs.file, Path::new("/var/log/api/out.log"));
     assert!(api.logs.console);
     assert_eq!(service(&checked, "migrate").restart.policy, Policy::OnFailure);
+}
+
+#[test]
+fn an_https_probe_says_whom_it_trusts() {
+    let checked = fixture("https.toml");
+    let addresses: Vec<HttpAddress> = service(&checked, "api")
+        .probes
+        .iter()
+        .map(|it| match &it.kind {
+            ProbeKind::Http(http) => http.address.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let tls = |host: &str, port, trust| HttpAddress::Tls(host.to_owned(), port, trust);
+    let wanted = [
+        tls("api.example", 443, Trust::System),
+        tls("127.0.0.1", 8443, Trust::Own("/etc/keepup/ca.pem".into())),
+        tls("::1", 443, Trust::System),
+    ];
+    assert_eq!(addresses, wanted);
+    let insecure = fixture("warn_insecure.toml");
+    let ProbeKind::Http(http) = &service(&insecure, "api").probes[0].kind else { panic!() };
+    assert_eq!(http.address, tls("127.0.0.1", 8443, Trust::Anyone));
 }
 
 #[test]

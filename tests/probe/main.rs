@@ -4,4 +4,5 @@
 mod answers;
 mod heartbeat;
 mod leaks;
+mod tls;
 mod world;
