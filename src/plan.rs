@@ -386,6 +386,8 @@ pub enum ProbeKind {
     Tcp(String),
     /// A command that must exit 0.
     Exec(Vec<String>),
+    /// A file and what it must hold.
+    File(Box<FileProbe>),
 }
 
 impl ProbeKind {
@@ -395,6 +397,7 @@ impl ProbeKind {
             ProbeKind::Http(_) => "http",
             ProbeKind::Tcp(_) => "tcp",
             ProbeKind::Exec(_) => "exec",
+            ProbeKind::File(_) => "file",
         }
     }
 
@@ -404,6 +407,7 @@ impl ProbeKind {
             ProbeKind::Http(http) => http.url.clone(),
             ProbeKind::Tcp(address) => address.clone(),
             ProbeKind::Exec(command) => command.join(" "),
+            ProbeKind::File(file) => file.path.display().to_string(),
         }
     }
 }
@@ -431,6 +435,22 @@ pub struct HttpProbe {
     pub contains: Option<String>,
     /// Fields that the JSON body must have: dotted path and value.
     pub json: Vec<(String, Scalar)>,
+}
+
+/// A file and what it must hold. With nothing wanted of it, it must be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileProbe {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Fields that it must have: dotted path and value.
+    pub json: Vec<(String, Scalar)>,
+    /// Numbers that must not exceed these: dotted path and the greatest number.
+    pub json_max: Vec<(String, f64)>,
+    /// Times that must not be older than this, by the wall clock: dotted path and age.
+    pub json_age: Vec<(String, Duration)>,
+    /// The file itself must have been seen to change within this time; no clock but keepup's own
+    /// steady one matters.
+    pub max_age: Option<Duration>,
 }
 
 /// Where an HTTP probe connects.

@@ -176,7 +176,9 @@ fn of_probe(probe: &Probe) -> String {
     let interval = duration::print(probe.interval);
     let target = match &probe.kind {
         crate::plan::ProbeKind::Exec(command) => words(command),
-        crate::plan::ProbeKind::Http(_) | crate::plan::ProbeKind::Tcp(_) => probe.kind.target(),
+        crate::plan::ProbeKind::Http(_)
+        | crate::plan::ProbeKind::Tcp(_)
+        | crate::plan::ProbeKind::File(_) => probe.kind.target(),
     };
     let noticed = duration::print(schedule::detection(probe));
     let what = match probe.role {

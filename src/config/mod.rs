@@ -11,6 +11,7 @@ mod command_line;
 mod cross;
 pub mod duration;
 mod expand;
+mod file;
 mod heartbeat;
 mod host;
 mod http;

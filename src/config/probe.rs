@@ -9,7 +9,7 @@ use super::section::{Layer, Section};
 use super::unavailable::{self, Table};
 use super::value::{Value, Zero};
 use super::wrong::Wrong;
-use super::{address, command, duration, http};
+use super::{address, command, duration, file, http};
 use crate::plan::{Class, Probe, ProbeKind, Role};
 
 /// The keys that say what is asked; one of them per probe.
@@ -99,6 +99,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     let http = http::read(section);
     let tcp = section.maybe("tcp", address::host_port);
     let exec = section.maybe("exec", command::argv);
+    let file = file::read(section);
     let written: Vec<Value<'_>> = KINDS.iter().filter_map(|kind| section.get(kind)).collect();
     let [value] = written.as_slice() else {
         refuse_kinds(section, written);
@@ -109,6 +110,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
         "http" => Some(ProbeKind::Http(Box::new(http?))),
         "tcp" => Some(ProbeKind::Tcp(tcp??)),
         "exec" => Some(ProbeKind::Exec(exec??)),
+        "file" => Some(ProbeKind::File(Box::new(file?))),
         // Not there yet, and refused as such.
         _ => None,
     }

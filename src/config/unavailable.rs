@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{Value, Zero};
+use super::value::Value;
 use super::wrong::Wrong;
 use super::{address, command, host};
 
@@ -56,10 +56,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
     (Table::Probe, "grpc", |it| any(address::host_port(it))),
     (Table::Probe, "listening", |it| any(address::socket_addr(it))),
-    (Table::Probe, "file", |it| any(it.path())),
-    (Table::Probe, "json_max", |it| any(numbers(it))),
-    (Table::Probe, "json_age", |it| any(ages(it))),
-    (Table::Probe, "max_age", |it| any(it.duration())),
     (Table::Logs, "max_age", |it| any(it.duration())),
     (Table::Logs, "max_total", |it| any(it.size())),
     (Table::Logs, "compress", |it| words(it, &["none", "gzip"])),
@@ -125,17 +121,4 @@ fn percent(value: Value<'_>) -> Option<u32> {
         value.refuse(Wrong::hinted(wrong, "write \"95%\""));
     }
     number
-}
-
-/// Dotted paths, and a number for each.
-fn numbers(value: Value<'_>) -> Option<Vec<f64>> {
-    let layer = value.table()?;
-    let read = |it: Value<'_>| it.number(f64::MIN..=f64::MAX);
-    layer.entries().into_iter().map(read).collect()
-}
-
-/// Dotted paths, and a duration for each.
-fn ages(value: Value<'_>) -> Option<Vec<Duration>> {
-    let layer = value.table()?;
-    layer.entries().into_iter().map(|it| it.duration_from(Zero::Refused)).collect()
 }

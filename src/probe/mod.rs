@@ -3,8 +3,10 @@
 //! A question must never outlive its abandonment, wait without an end, or end without a reason.
 
 pub mod exec;
+mod file;
 pub mod heartbeat;
 pub mod http;
+mod json;
 pub mod tcp;
 
 use std::collections::HashMap;
@@ -21,11 +23,12 @@ use crate::plan::{Class, Name, Probe, ProbeKind};
 /// Bytes of a body that are read; more says nothing about a service's health.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Asks the questions that need no process of their own: `http` and `tcp`.
+/// Asks the questions that need no process of their own: all but `exec`.
 #[derive(Debug)]
 pub struct Prober {
     answers: mpsc::Sender<Event>,
     pending: Pending,
+    ages: file::Ages,
 }
 
 /// The questions whose answer has not been handed over.
@@ -35,7 +38,7 @@ struct Pending(Arc<Mutex<HashMap<Ticket, AbortHandle>>>);
 impl Prober {
     /// A prober that sends [`Event::Probed`] to `answers`, and waits where there is no room.
     pub fn new(answers: mpsc::Sender<Event>) -> Prober {
-        Prober { answers, pending: Pending::default() }
+        Prober { answers, pending: Pending::default(), ages: file::Ages::default() }
     }
 
     /// Asks; to be called within a tokio runtime. One answer follows, unless it is abandoned.
@@ -49,6 +52,7 @@ impl Prober {
             // The core says what is late; this is a backstop of twice the timeout.
             limits: Limits { timeout: probe.timeout, slack: probe.timeout, body: BODY_MAX },
             answers: self.answers.clone(),
+            ages: self.ages.clone(),
         };
         let entry = Entry { ticket, pending: self.pending.clone() };
         // The task takes itself off the list, so it must stand there before it runs.
@@ -107,6 +111,7 @@ struct Question {
     kind: ProbeKind,
     limits: Limits,
     answers: mpsc::Sender<Event>,
+    ages: file::Ages,
 }
 
 impl Question {
@@ -115,6 +120,7 @@ impl Question {
         let answer = match &self.kind {
             ProbeKind::Http(http) => http::ask(http, self.limits).await,
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
+            ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
             ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
         };
         let took = asked.elapsed();

@@ -192,7 +192,7 @@ impl World {
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
         let plan = &service.plan;
         match &plan.probes[nth].kind {
-            ProbeKind::Http(_) | ProbeKind::Tcp(_) => {
+            ProbeKind::Http(_) | ProbeKind::Tcp(_) | ProbeKind::File(_) => {
                 self.prober.ask(&plan.name, ticket, &plan.probes[nth]);
             }
             ProbeKind::Exec(command) => {

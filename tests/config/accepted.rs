@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
-    Class, ExitMatch, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role, Scalar,
-    Service, Signal, Trust,
+    Class, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role,
+    Scalar, Service, Signal, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -127,9 +127,9 @@ fn an_https_probe_says_whom_it_trusts() {
     let addresses: Vec<HttpAddress> = service(&checked, "api")
         .probes
         .iter()
-        .map(|it| match &it.kind {
-            ProbeKind::Http(http) => http.address.clone(),
-            other => panic!("{other:?}"),
+        .map(|it| {
+            let ProbeKind::Http(http) = &it.kind else { panic!("{it:?}") };
+            http.address.clone()
         })
         .collect();
     let tls = |host: &str, port, trust| HttpAddress::Tls(host.to_owned(), port, trust);
@@ -142,6 +142,27 @@ fn an_https_probe_says_whom_it_trusts() {
     let insecure = fixture("warn_insecure.toml");
     let ProbeKind::Http(http) = &service(&insecure, "api").probes[0].kind else { panic!() };
     assert_eq!(http.address, tls("127.0.0.1", 8443, Trust::Anyone));
+}
+
+#[test]
+fn a_file_probe_has_its_wants() {
+    let checked = fixture("probe_file.toml");
+    let probes = &service(&checked, "api").probes;
+    let ProbeKind::File(whole) = &probes[0].kind else { panic!("{:?}", probes[0]) };
+    let wanted = FileProbe {
+        path: "/tmp/daemon-metrics.json".into(),
+        json: vec![("status".to_owned(), Scalar::Text("ok".to_owned()))],
+        json_max: vec![("consecutive_failures".to_owned(), 4.0), ("load.one".to_owned(), 1.5)],
+        json_age: vec![("last_poll".to_owned(), seconds(120))],
+        max_age: Some(seconds(60)),
+    };
+    assert_eq!(**whole, wanted);
+    let ProbeKind::File(bare) = &probes[1].kind else { panic!("{:?}", probes[1]) };
+    assert_eq!(bare.path, Path::new("/etc/keepup/run/alive"));
+    assert_eq!(
+        (probes[1].kind.name(), probes[1].kind.target().as_str()),
+        ("file", "/etc/keepup/run/alive")
+    );
 }
 
 #[test]

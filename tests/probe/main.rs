@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod answers;
+mod file;
 mod heartbeat;
 mod leaks;
 mod tls;
