@@ -11,19 +11,23 @@ use std::os::unix::fs::{
     DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-use super::rotate;
+use super::{rotate, spawn};
 
 /// How often is looked whether the file still carries its name; so long may lines go into a file
 /// that somebody moved away.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long after a failed rotation the next is tried.
 const ROTATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Files that are being freed at once, at most; a disk that is so far behind is waited for.
+const SWEEPS_MAX: usize = 8;
 
 /// A log file by its path; open whenever it can be.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct LogFile {
     known: bool,
     /// The last rotation failed at this time, for this reason.
     stuck: Option<(Instant, String)>,
+    /// They free what rotations gave up.
+    sweeps: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -60,8 +66,8 @@ pub(super) struct Stopped {
 
 impl LogFile {
     pub(super) fn new(path: PathBuf, size_max: u64, keep: u32) -> LogFile {
-        let (open, rotated, stuck) = (None, None, None);
-        LogFile { path, size_max, keep, open, rotated, known: false, stuck }
+        let (open, rotated, stuck, sweeps) = (None, None, None, Vec::new());
+        LogFile { path, size_max, keep, open, rotated, known: false, stuck, sweeps }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -134,6 +140,8 @@ impl LogFile {
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            // There is room as soon as the oldest file is freed.
+            Err(error) if is_full(&error) && self.await_sweeps(0) => Ok(0),
             Err(error) => {
                 if !is_full(&error) {
                     self.close();
@@ -185,9 +193,21 @@ impl LogFile {
             None => rotate::scan(&self.path)?,
         };
         let steps = rotate::steps(&numbers, self.keep);
-        rotate::perform(&self.path, &steps)?;
+        let doomed = rotate::perform(&self.path, &steps)?;
         self.rotated = Some(rotate::after(&numbers, &steps));
+        self.sweeps.retain(|it| !it.is_finished());
+        if !doomed.is_empty() {
+            self.await_sweeps(SWEEPS_MAX - 1);
+            // Writing need not wait for it. Without a thread it happens here and now.
+            self.sweeps.extend(spawn("log sweep", move || drop(doomed)));
+        }
         Ok(())
+    }
+
+    /// Waits until what was given up is freed, but for the last so many; says whether it waited.
+    fn await_sweeps(&mut self, left: usize) -> bool {
+        let due = self.sweeps.len().saturating_sub(left);
+        self.sweeps.drain(..due).map(JoinHandle::join).count() != 0
     }
 
     fn reopen(&mut self, model: Option<&Metadata>) -> Result<(), String> {

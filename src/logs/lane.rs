@@ -24,7 +24,7 @@ use crate::core::event::Short;
 
 /// A disk that takes longer for one write or rotation hangs. One that is merely slow slows its
 /// writers down, as without us; most do not fill their pipe in this time.
-const STALL: Duration = Duration::from_secs(1);
+const STALL: Duration = Duration::from_secs(2);
 /// Read at once, and written at once; fits a core's cache.
 pub(super) const BUFFER: usize = 256 << 10;
 /// How long small pieces gather: no longer than a pipe of 64 KiB takes at some hundred MiB/s.

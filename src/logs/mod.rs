@@ -27,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::plan::{self, Name};
@@ -282,7 +283,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts a thread with a small stack.
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
-    builder.spawn(run).map(drop)
+    builder.spawn(run)
 }

@@ -5,12 +5,18 @@
 //! gap in the numbers, which the next rotation fills.
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
+use nix::libc::{O_NOFOLLOW, O_PATH};
 
 use super::backlog::LINE_MAX;
+
+/// Freeing a file of this size takes a millisecond or so, and longer while it is written back.
+const LARGE: u64 = 1 << 20;
 
 /// One step of a rotation. File 0 is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,18 +106,34 @@ fn number(suffix: &[u8]) -> Option<u32> {
 }
 
 /// Performs the steps. A file that is gone already is no error: somebody else removed it.
-pub(super) fn perform(path: &Path, steps: &[Step]) -> io::Result<()> {
+/// Returns the large ones that were given up, still open: letting go of them is what takes time.
+pub(super) fn perform(path: &Path, steps: &[Step]) -> io::Result<Vec<File>> {
+    let mut doomed = Vec::new();
     for step in steps {
         let done = match *step {
-            Step::Remove(number) => std::fs::remove_file(numbered(path, number)),
-            Step::Rename { from, to } => std::fs::rename(numbered(path, from), numbered(path, to)),
+            Step::Remove(number) => {
+                let victim = numbered(path, number);
+                doomed.extend(hold(&victim));
+                std::fs::remove_file(victim)
+            }
+            Step::Rename { from, to } => {
+                let victim = numbered(path, to);
+                doomed.extend(hold(&victim));
+                std::fs::rename(numbered(path, from), victim)
+            }
         };
         match done {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
+    Ok(doomed)
+}
+
+/// Keeps a large file's content from being freed when its name goes.
+fn hold(path: &Path) -> Option<File> {
+    let file = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path).ok()?;
+    file.metadata().is_ok_and(|it| LARGE <= it.len()).then_some(file)
 }
 
 #[cfg(test)]

@@ -129,10 +129,9 @@ fn next(mut history: [usize; STEPS], steps: usize) -> Option<[usize; STEPS]> {
     None
 }
 
-#[test]
-fn all_histories_of_five_steps_keep_all_promises() {
+fn play_all(services: &[Service]) {
     let mut played = 0;
-    for service in policies() {
+    for service in services {
         for run in behaviours() {
             let mut history = Some([0; STEPS]);
             while let Some(steps) = history {
@@ -142,5 +141,15 @@ fn all_histories_of_five_steps_keep_all_promises() {
             }
         }
     }
-    assert!(played > 100_000, "{played} histories are not all");
+    assert!(played > 50_000, "{played} histories are not all");
+}
+
+#[test]
+fn all_histories_of_five_steps_with_restarts_for_ever() {
+    play_all(&policies()[..2]);
+}
+
+#[test]
+fn all_histories_of_five_steps_with_few_restarts_or_none() {
+    play_all(&policies()[2..]);
 }
