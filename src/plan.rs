@@ -388,6 +388,8 @@ pub enum ProbeKind {
     Exec(Vec<String>),
     /// A file and what it must hold.
     File(Box<FileProbe>),
+    /// A process of the service itself listens at exactly this address.
+    Listening(SocketAddr),
 }
 
 impl ProbeKind {
@@ -398,6 +400,7 @@ impl ProbeKind {
             ProbeKind::Tcp(_) => "tcp",
             ProbeKind::Exec(_) => "exec",
             ProbeKind::File(_) => "file",
+            ProbeKind::Listening(_) => "listening",
         }
     }
 
@@ -408,6 +411,7 @@ impl ProbeKind {
             ProbeKind::Tcp(address) => address.clone(),
             ProbeKind::Exec(command) => command.join(" "),
             ProbeKind::File(file) => file.path.display().to_string(),
+            ProbeKind::Listening(address) => address.to_string(),
         }
     }
 }
@@ -417,7 +421,10 @@ impl fmt::Display for ProbeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProbeKind::Http(http) => f.write_str(&http.url),
-            ProbeKind::Tcp(_) | ProbeKind::Exec(_) => {
+            ProbeKind::Tcp(_)
+            | ProbeKind::Exec(_)
+            | ProbeKind::File(_)
+            | ProbeKind::Listening(_) => {
                 write!(f, "{} {}", self.name(), self.target())
             }
         }

@@ -178,7 +178,8 @@ fn of_probe(probe: &Probe) -> String {
         crate::plan::ProbeKind::Exec(command) => words(command),
         crate::plan::ProbeKind::Http(_)
         | crate::plan::ProbeKind::Tcp(_)
-        | crate::plan::ProbeKind::File(_) => probe.kind.target(),
+        | crate::plan::ProbeKind::File(_)
+        | crate::plan::ProbeKind::Listening(_) => probe.kind.target(),
     };
     let noticed = duration::print(schedule::detection(probe));
     let what = match probe.role {

@@ -100,6 +100,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     let tcp = section.maybe("tcp", address::host_port);
     let exec = section.maybe("exec", command::argv);
     let file = file::read(section);
+    let listening = section.maybe("listening", address::socket_addr);
     let written: Vec<Value<'_>> = KINDS.iter().filter_map(|kind| section.get(kind)).collect();
     let [value] = written.as_slice() else {
         refuse_kinds(section, written);
@@ -110,6 +111,7 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
         "http" => Some(ProbeKind::Http(Box::new(http?))),
         "tcp" => Some(ProbeKind::Tcp(tcp??)),
         "exec" => Some(ProbeKind::Exec(exec??)),
+        "listening" => Some(ProbeKind::Listening(listening??)),
         "file" => Some(ProbeKind::File(Box::new(file?))),
         // Not there yet, and refused as such.
         _ => None,

@@ -55,7 +55,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
     (Table::Probe, "grpc", |it| any(address::host_port(it))),
-    (Table::Probe, "listening", |it| any(address::socket_addr(it))),
     (Table::Logs, "max_age", |it| any(it.duration())),
     (Table::Logs, "max_total", |it| any(it.size())),
     (Table::Logs, "compress", |it| words(it, &["none", "gzip"])),

@@ -7,6 +7,7 @@ mod file;
 pub mod heartbeat;
 pub mod http;
 mod json;
+mod listening;
 pub mod tcp;
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::core::event::{Answer, Event, Miss, Ticket};
+use crate::core::event::{Answer, Event, Miss, Pid, Ticket};
 use crate::net::client::{Failure, Limits};
 use crate::plan::{Class, Name, Probe, ProbeKind};
 
@@ -43,11 +44,13 @@ impl Prober {
 
     /// Asks; to be called within a tokio runtime. One answer follows, unless it is abandoned.
     ///
-    /// `exec` probes need a process, which `os` spawns and [`exec::judge`] judges: here they miss.
-    pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe) {
+    /// `main` is the main process of the run that is asked, if it lives. `exec` probes need a
+    /// process, which `os` spawns and [`exec::judge`] judges: here they miss.
+    pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe, main: Option<Pid>) {
         let question = Question {
             name: name.clone(),
             ticket,
+            main,
             kind: probe.kind.clone(),
             // The core says what is late; this is a backstop of twice the timeout.
             limits: Limits { timeout: probe.timeout, slack: probe.timeout, body: BODY_MAX },
@@ -108,6 +111,7 @@ impl Drop for Entry {
 struct Question {
     name: Name,
     ticket: Ticket,
+    main: Option<Pid>,
     kind: ProbeKind,
     limits: Limits,
     answers: mpsc::Sender<Event>,
@@ -121,6 +125,7 @@ impl Question {
             ProbeKind::Http(http) => http::ask(http, self.limits).await,
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
             ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
+            ProbeKind::Listening(address) => listening::ask(*address, self.limits, self.main).await,
             ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
         };
         let took = asked.elapsed();

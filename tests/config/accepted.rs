@@ -166,6 +166,17 @@ fn a_file_probe_has_its_wants() {
 }
 
 #[test]
+fn a_listening_probe_has_an_address() {
+    let text = "[service.api]\ncommand = 'x'\n[[service.api.liveness]]\nlistening = '0.0.0.0:8000'\n\
+                [[service.api.readiness]]\nlistening = '[::]:8000'";
+    let checked = of_text(text);
+    let probes = &service(&checked, "api").probes;
+    let at = |text: &str| ProbeKind::Listening(text.parse().unwrap());
+    assert_eq!((&probes[0].kind, &probes[1].kind), (&at("0.0.0.0:8000"), &at("[::]:8000")));
+    assert_eq!(probes[0].kind.to_string(), "listening 0.0.0.0:8000");
+}
+
+#[test]
 fn services_come_in_the_order_of_the_file() {
     let names = |checked: &Checked| -> Vec<String> {
         checked.plan.services.iter().map(|it| it.name.to_string()).collect()

@@ -146,7 +146,7 @@ fn a_file_is_stale_when_it_was_not_seen_to_change() {
         let mut prober = Prober::new(sender);
         let name = Name::from("api");
         let mut next = async |prober: &mut Prober| {
-            prober.ask(&name, Ticket(1), &question);
+            prober.ask(&name, Ticket(1), &question, None);
             let Some(Event::Probed { answer, .. }) = answers.recv().await else { panic!() };
             told(answer)
         };

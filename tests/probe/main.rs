@@ -5,5 +5,6 @@ mod answers;
 mod file;
 mod heartbeat;
 mod leaks;
+mod listening;
 mod tls;
 mod world;
