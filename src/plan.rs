@@ -390,6 +390,8 @@ pub enum ProbeKind {
     File(Box<FileProbe>),
     /// A process of the service itself listens at exactly this address.
     Listening(SocketAddr),
+    /// `grpc.health.v1.Health/Check`, which must answer SERVING.
+    Grpc(Box<GrpcProbe>),
 }
 
 impl ProbeKind {
@@ -401,6 +403,7 @@ impl ProbeKind {
             ProbeKind::Exec(_) => "exec",
             ProbeKind::File(_) => "file",
             ProbeKind::Listening(_) => "listening",
+            ProbeKind::Grpc(_) => "grpc",
         }
     }
 
@@ -412,6 +415,7 @@ impl ProbeKind {
             ProbeKind::Exec(command) => command.join(" "),
             ProbeKind::File(file) => file.path.display().to_string(),
             ProbeKind::Listening(address) => address.to_string(),
+            ProbeKind::Grpc(grpc) => grpc.target.clone(),
         }
     }
 }
@@ -424,7 +428,8 @@ impl fmt::Display for ProbeKind {
             ProbeKind::Tcp(_)
             | ProbeKind::Exec(_)
             | ProbeKind::File(_)
-            | ProbeKind::Listening(_) => {
+            | ProbeKind::Listening(_)
+            | ProbeKind::Grpc(_) => {
                 write!(f, "{} {}", self.name(), self.target())
             }
         }
@@ -454,6 +459,21 @@ pub struct HttpProbe {
     pub contains: Option<String>,
     /// Fields that the JSON body must have: dotted path and value.
     pub json: Vec<(String, Scalar)>,
+}
+
+/// A question for the health of a gRPC server, or of one service in it.
+///
+/// Source: the gRPC Health Checking Protocol, `grpc.health.v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// As written, for people.
+    pub target: String,
+    /// Where to connect.
+    pub address: HttpAddress,
+    /// The authority that is asked.
+    pub host: String,
+    /// The service that is asked for; empty: the whole server.
+    pub service: String,
 }
 
 /// A file and what it must hold. With nothing wanted of it, it must be there.

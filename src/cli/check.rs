@@ -179,7 +179,8 @@ fn of_probe(probe: &Probe) -> String {
         crate::plan::ProbeKind::Http(_)
         | crate::plan::ProbeKind::Tcp(_)
         | crate::plan::ProbeKind::File(_)
-        | crate::plan::ProbeKind::Listening(_) => probe.kind.target(),
+        | crate::plan::ProbeKind::Listening(_)
+        | crate::plan::ProbeKind::Grpc(_) => probe.kind.target(),
     };
     let noticed = duration::print(schedule::detection(probe));
     let what = match probe.role {

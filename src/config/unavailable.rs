@@ -15,7 +15,6 @@ use super::{address, command, host};
 pub(super) enum Table {
     Supervisor,
     Service,
-    Probe,
     Logs,
 }
 
@@ -54,7 +53,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
-    (Table::Probe, "grpc", |it| any(address::host_port(it))),
     (Table::Logs, "max_age", |it| any(it.duration())),
     (Table::Logs, "max_total", |it| any(it.size())),
     (Table::Logs, "compress", |it| words(it, &["none", "gzip"])),
@@ -79,11 +77,6 @@ pub(super) fn refuse(table: Table, section: &Section<'_>) {
             }
         }
     }
-}
-
-/// The keys of this table that nothing does yet.
-pub(super) fn keys(table: Table) -> impl Iterator<Item = &'static str> {
-    UNAVAILABLE.iter().filter(move |it| it.0 == table).map(|it| it.1)
 }
 
 /// What is known but not there yet.

@@ -6,6 +6,7 @@
 pub(crate) mod aside;
 mod certificate;
 mod connect;
+pub(crate) mod grpc;
 mod resolve;
 mod tap;
 pub(crate) mod tls;
@@ -26,8 +27,9 @@ use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::connect::{connect, late_connecting, unanswered, unresolved};
+use self::connect::{Peer, connect, late_connecting, unanswered, unresolved};
 use self::tap::{Progress, Seen, Stage, Tap};
+use self::tls::Speaks;
 use self::words::{clipped, first_line, one_line, plain};
 use crate::core::event::Short;
 use crate::plan::{Class, HttpAddress};
@@ -161,10 +163,11 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
     read: impl FnOnce(Answer) -> F,
 ) -> Result<T, Failure> {
     let name = host_of(&request.host).to_owned();
+    let peer = Peer { name: &name, speaks: Speaks::Http1 };
     let request = written(request)?;
     let progress = Progress::new(HEAD_MAX);
     bounded(address, &limits, &progress, async {
-        let socket = connect(address, &name, &limits, &progress).await?;
+        let socket = connect(address, &peer, &limits, &progress).await?;
         progress.seen().stage = Stage::Waiting;
         let answer = ask(Tap::new(socket, progress.clone()), request, progress.clone()).await?;
         read(answer).await
@@ -175,8 +178,9 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
 /// Connects, and closes the connection at once.
 pub async fn touch(address: &HttpAddress, limits: Limits) -> Result<(), Failure> {
     let progress = Progress::new(0);
+    let peer = Peer { name: "", speaks: Speaks::Http1 };
     bounded(address, &limits, &progress, async {
-        connect(address, "", &limits, &progress).await.map(drop)
+        connect(address, &peer, &limits, &progress).await.map(drop)
     })
     .await
 }

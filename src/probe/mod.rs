@@ -4,6 +4,7 @@
 
 pub mod exec;
 mod file;
+mod grpc;
 pub mod heartbeat;
 pub mod http;
 mod json;
@@ -126,6 +127,7 @@ impl Question {
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
             ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
             ProbeKind::Listening(address) => listening::ask(*address, self.limits, self.main).await,
+            ProbeKind::Grpc(grpc) => grpc::ask(grpc, self.limits).await,
             ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
         };
         let took = asked.elapsed();

@@ -195,7 +195,8 @@ impl World {
             ProbeKind::Http(_)
             | ProbeKind::Tcp(_)
             | ProbeKind::File(_)
-            | ProbeKind::Listening(_) => {
+            | ProbeKind::Listening(_)
+            | ProbeKind::Grpc(_) => {
                 self.prober.ask(&plan.name, ticket, &plan.probes[nth], service.pid());
             }
             ProbeKind::Exec(command) => {

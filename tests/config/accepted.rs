@@ -177,6 +177,23 @@ fn a_listening_probe_has_an_address() {
 }
 
 #[test]
+fn a_grpc_probe_says_whom_and_how_it_asks() {
+    let checked = fixture("probe_grpc.toml");
+    let probes = &service(&checked, "api").probes;
+    let asked = |nth: usize| {
+        let ProbeKind::Grpc(grpc) = &probes[nth].kind else { panic!("{:?}", probes[nth]) };
+        (grpc.address.clone(), grpc.host.as_str(), grpc.service.as_str())
+    };
+    let plain = HttpAddress::Tcp("127.0.0.1".to_owned(), 50051);
+    assert_eq!(asked(0), (plain, "127.0.0.1:50051", ""));
+    let system = HttpAddress::Tls("api.example".to_owned(), 443, Trust::System);
+    assert_eq!(asked(1), (system, "api.example:443", "my.package.Service"));
+    let own = HttpAddress::Tls("::1".to_owned(), 50051, Trust::Own("/etc/keepup/ca.pem".into()));
+    assert_eq!(asked(2), (own, "[::1]:50051", ""));
+    assert_eq!(probes[1].kind.to_string(), "grpc https://api.example:443/my.package.Service");
+}
+
+#[test]
 fn services_come_in_the_order_of_the_file() {
     let names = |checked: &Checked| -> Vec<String> {
         checked.plan.services.iter().map(|it| it.name.to_string()).collect()

@@ -3,6 +3,7 @@
 
 mod answers;
 mod file;
+mod grpc;
 mod heartbeat;
 mod leaks;
 mod listening;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::resolve::SYSTEM;
 use super::tap::{Progress, Socket, Stage};
+use super::tls::Speaks;
 use super::words::{one_line, plain};
 use super::{Failure, Limits, tls};
 use crate::core::event::Short;
@@ -25,11 +26,18 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// that moment they would call it a timeout, and the name would never be told.
 const LOOK_UP_LEAD_MAX: Duration = Duration::from_millis(100);
 
-/// A connection to `address`, where TLS is spoken to `name`. Without end, if nobody puts an end to
-/// it.
+/// Who is expected at the other end, where TLS is spoken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    /// The name that its certificate must have; empty: the host's.
+    pub(super) name: &'a str,
+    pub(super) speaks: Speaks,
+}
+
+/// A connection to `address`. Without end, if nobody puts an end to it.
 pub(super) async fn connect(
     address: &HttpAddress,
-    name: &str,
+    peer: &Peer<'_>,
     limits: &Limits,
     progress: &Progress,
 ) -> Result<Socket, Failure> {
@@ -40,8 +48,8 @@ pub(super) async fn connect(
         HttpAddress::Tls(host, port, trust) => {
             let stream = connect_host(host, *port, limits, progress).await?;
             progress.seen().stage = Stage::Shaking;
-            let name = if name.is_empty() { host } else { name };
-            tls::shake(stream, name, trust).await.map(|it| Socket::Tls(Box::new(it)))
+            let name = if peer.name.is_empty() { host } else { peer.name };
+            tls::shake(stream, name, trust, peer.speaks).await.map(|it| Socket::Tls(Box::new(it)))
         }
         HttpAddress::Unix(path) => connect_unix(path, progress).await.map(Socket::Unix),
     }

@@ -34,14 +34,22 @@ const CA_FILE_MAX: u64 = 4 << 20;
 /// The system's roots, once somebody needed them.
 static ROOTS: OnceLock<Arc<WebPkiServerVerifier>> = OnceLock::new();
 
+/// What is spoken through TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
+
 /// Speaks TLS to `name`. Without end, if nobody puts an end to it.
 pub(super) async fn shake(
     stream: TcpStream,
     name: &str,
     trust: &Trust,
+    speaks: Speaks,
 ) -> Result<TlsStream<Tap>, Failure> {
     let wanted = wanted(trust).await?;
-    let config = config(wanted).map_err(|error| failure(&error.to_string()))?;
+    let config = config(wanted, speaks).map_err(|error| failure(&error.to_string()))?;
     let server = ServerName::try_from(name.to_owned())
         .map_err(|_| failure(&format!("`{name}` cannot be the name of a certificate")))?;
     let progress = Progress::new(SHAKE_MAX);
@@ -121,14 +129,17 @@ fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(ring::default_provider())).clone()
 }
 
-fn config(wanted: Wanted) -> Result<ClientConfig, Error> {
+fn config(wanted: Wanted, speaks: Speaks) -> Result<ClientConfig, Error> {
     let judge = Arc::new(Judge { wanted, provider: provider() });
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(judge);
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![match speaks {
+        Speaks::Http1 => b"http/1.1".to_vec(),
+        Speaks::Http2 => b"h2".to_vec(),
+    }];
     config.resumption = Resumption::disabled();
     Ok(config)
 }
