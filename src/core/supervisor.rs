@@ -13,7 +13,7 @@ use crate::plan::{self, Name, Plan, Policy};
 const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// How long keepup stays with processes that survive KILL, when it ends.
-const LEAVE_AFTER_KILL: Duration = Duration::from_secs(2);
+const LEAVE_AFTER_KILL: Duration = Duration::from_secs(1);
 
 /// What a service's earlier life, under an earlier keepup, means for this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

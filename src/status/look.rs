@@ -53,7 +53,8 @@ impl ServiceStatus {
                 .as_ref()
                 .map(|last| LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))),
             probes: probes(service),
-            given_up: service.gave_up.is_some(),
+            // An attempt that succeeds is well, although it is not stable yet.
+            given_up: service.gave_up.is_some() && up_since.is_none(),
             ..ServiceStatus::down(&service.plan)
         }
     }
