@@ -328,6 +328,12 @@ impl Supervisor {
         service.plan.after.iter().filter_map(|name| self.service(name))
     }
 
+    /// Those that a waiting service waits for.
+    pub fn awaited<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Service> {
+        let waits = matches!(service.state, State::Waiting);
+        self.predecessors(service).filter(move |it| waits && !it.lets_others_start())
+    }
+
     /// What the next keepup should know, if this one dies.
     pub fn remember(&self, now: Time) -> BTreeMap<Name, Remembered> {
         let remember = |it: &Service| Remembered {

@@ -83,6 +83,10 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.umask, 0o077);
     assert_eq!(api.after, ["migrate".into()]);
     assert_eq!(api.stop_signal, Signal(2));
+    let pass_on = |it| api.rewrite.apply(it);
+    assert_eq!(pass_on(Signal::HUP), Some(Signal::USR1));
+    assert_eq!(pass_on(Signal::TERM), Some(Signal(3)));
+    assert_eq!((pass_on(Signal(28)), pass_on(Signal::USR2)), (None, Some(Signal::USR2)));
     let codes = [ExitMatch::Code(0), ExitMatch::Signal(Signal::TERM)];
     assert_eq!(api.restart.success_codes, codes);
     assert_eq!(api.restart.fatal_codes, [ExitMatch::Code(3)]);

@@ -379,3 +379,49 @@ fn the_command_line_shows_the_events_and_answers_health_checks() {
     keepup.end();
     assert_ne!(keepup.client(&["healthcheck"]).status.code(), Some(0));
 }
+
+#[test]
+fn a_signal_is_passed_on_and_rewritten() {
+    let script = "for it in HUP USR1 USR2; do trap \"echo $it >> heard\" $it; done
+        echo > there; while :; do sleep 1000 & wait; done";
+    let keys = "rewrite = { USR1 = \"USR2\", QUIT = 0 }";
+    let keepup = Keepup::start(&shell("api", script, keys));
+    keepup.folder.wait_line("there");
+    for (signal, heard) in [("HUP", "HUP"), ("10", "USR2"), ("sigusr2", "USR2")] {
+        std::fs::remove_file(keepup.folder.path("heard")).ok();
+        let said = keepup.ask(&["signal", "api", signal]);
+        assert!(said.starts_with("sent SIG"), "{said}");
+        assert_eq!(keepup.folder.wait_line("heard"), heard);
+    }
+    let said = keepup.ask(&["signal", "api", "QUIT"]);
+    assert!(said.contains("SIGQUIT is dropped"), "{said}");
+    assert_eq!(keepup.service("api")["run"], 1);
+    let said = keepup.folder.read("logs/keepup.log");
+    assert!(said.contains("sent SIGUSR2 for SIGUSR1") && said.contains("by uid"), "{said}");
+}
+
+#[test]
+fn a_signal_that_cannot_be_sent_is_refused() {
+    let keepup = sleeper("");
+    for (arguments, code, words) in [
+        (["api", "TREM"], 2, "did you mean `TERM`?"),
+        (["api", "65"], 2, "`65`"),
+        (["apo", "TERM"], 2, "did you mean `api`?"),
+    ] {
+        let output = keepup.client(&[&["signal"][..], &arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+    let ask = |query: &str| {
+        let stream = UnixStream::connect(keepup.folder.path("run/control.sock")).unwrap();
+        exchange(stream, "POST", &format!("/v1/services/api/signal{query}")).unwrap()
+    };
+    assert_eq!(code(&ask("")), 400);
+    assert!(body(&ask("?signal=urs1")).contains("did you mean `USR1`"));
+    keepup.ask(&["stop", "api"]);
+    let output = keepup.client(&["signal", "api", "HUP"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot send SIGHUP to api: it is not running"), "{said}");
+}
