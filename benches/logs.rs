@@ -112,13 +112,7 @@ fn cat(folder: &Path, mib: usize, chunk: usize) -> Cost {
 fn keepup(folder: &Path, mib: usize, chunk: usize) -> Cost {
     let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
     let name = Name::from("api");
-    let plan = plan::Logs {
-        file: PathBuf::from(folder).join("api.log"),
-        max_size: 50_000_000,
-        keep: 10,
-        console: false,
-        buffer: 1 << 20,
-    };
+    let plan = plan::Logs::usual(PathBuf::from(folder).join("api.log"));
     logs.add(&name, &plan, None).unwrap();
     let out = File::from(logs.writer(&name).unwrap());
     let start = Instant::now();
@@ -140,7 +134,7 @@ fn drains(folder: &Path) {
     let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
     let name = Name::from("api");
     let (file, max_size) = (folder.join("api.log"), 50_000_000);
-    let plan = plan::Logs { file, max_size, keep: 10, console: false, buffer: 1 << 20 };
+    let plan = plan::Logs { max_size, ..plan::Logs::usual(file) };
     logs.add(&name, &plan, None).unwrap();
     let mut out = File::from(logs.writer(&name).unwrap());
     let mut times: Vec<Duration> = Vec::new();

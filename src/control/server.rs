@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::logs::OpenLog;
 use super::protocol::Request;
 use super::route::{Door, Refusal, answer};
 use super::socket::Socket;
@@ -23,8 +24,10 @@ use crate::status::Status;
 
 /// Connections at one door at the same time; more wait until one is over.
 const CONNECTIONS_MAX: usize = 64;
-/// Clients that follow events, of all doors.
+/// Clients that follow events or logs, of all doors.
 const FOLLOWERS_MAX: usize = 16;
+/// Clients that read a log to its end.
+const READERS_MAX: usize = 4;
 /// How long the loop may take for a turn.
 const LOOP_WAIT_MAX: Duration = Duration::from_secs(2);
 /// From one attempt at a taken port to the next.
@@ -32,8 +35,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// After a failed accept: the process is out of files, and trying again at once makes it no better.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The last lines of a service's log: its name, and how many. May block.
-pub type LogTail = Box<dyn Fn(&str, usize) -> io::Result<Vec<u8>> + Send + Sync>;
 /// What became of every service's output so far. Must not block.
 pub type LogCounts = Box<dyn Fn() -> Vec<LogCount> + Send + Sync>;
 
@@ -48,7 +49,7 @@ pub struct Sources {
     /// Memory, CPU, host.
     pub usage: Sampler,
     /// Absent: no logs are shown.
-    pub log_tail: Option<LogTail>,
+    pub open_log: Option<OpenLog>,
     /// Absent: no counts are shown.
     pub log_counts: Option<LogCounts>,
 }
@@ -64,12 +65,15 @@ impl fmt::Debug for Sources {
 pub struct Control {
     pub(super) sources: Arc<Sources>,
     pub(super) followers: Arc<Semaphore>,
+    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Control {
     /// Control that answers from these sources.
     pub fn new(sources: Sources) -> Control {
-        Control { sources: Arc::new(sources), followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) }
+        let slots = |count| Arc::new(Semaphore::new(count));
+        let (followers, readers) = (slots(FOLLOWERS_MAX), slots(READERS_MAX));
+        Control { sources: Arc::new(sources), followers, readers }
     }
 
     /// Serves the Unix socket for as long as it is polled. Fails only at once, where the runtime

@@ -13,6 +13,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::backlog::{Backlog, LINE_MAX};
 use super::console::Voice;
+use super::file::Bounds;
 
 /// How long a line of ours waits for the service to end its own.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub(super) struct Intake {
 #[derive(Debug, Default)]
 pub(super) struct Wish {
     pub(super) reopen: bool,
-    pub(super) bounds: Option<(u64, u32)>,
+    pub(super) bounds: Option<Bounds>,
 }
 
 struct Drain {

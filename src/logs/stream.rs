@@ -16,9 +16,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use super::console::Voice;
-use super::file::LogFile;
+use super::file::{Bounds, LogFile};
 use super::intake::{Done, Got, Intake, Read};
 use super::lane::{BUFFER, Lane};
+use super::pack::Packer;
 use super::trouble::Troubles;
 use super::{lock, plan};
 
@@ -70,7 +71,7 @@ impl Stream {
         owner: Option<(u32, u32)>,
         voice: Option<Voice>,
         lane: Arc<Lane>,
-        troubles: Troubles,
+        (troubles, packer): (Troubles, Packer),
     ) -> io::Result<Stream> {
         let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
         if let Some((uid, gid)) = owner {
@@ -82,7 +83,7 @@ impl Stream {
         let service_end = reopen_both_ways(write_end.as_fd())?;
         fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let intake = Intake::new(plan.buffer, voice, capacity(&read_end));
-        let file = LogFile::new(plan.file.clone(), plan.max_size, plan.keep);
+        let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
             key,
@@ -160,7 +161,7 @@ impl Stream {
             intake.end_line();
             intake.voice = voice();
         }
-        intake.wish.bounds = Some((plan.max_size, plan.keep));
+        intake.wish.bounds = Some(Bounds::of(plan));
         drop(intake);
         self.mark();
     }
@@ -228,8 +229,8 @@ impl Stream {
     /// Does what was asked for since the last look.
     fn fulfil(&self, sink: &mut Sink) {
         let wish = std::mem::take(&mut lock(&self.intake).wish);
-        if let Some((size_max, keep)) = wish.bounds {
-            sink.file.set_bounds(size_max, keep);
+        if let Some(bounds) = wish.bounds {
+            sink.file.set_bounds(bounds);
         }
         if wish.reopen {
             sink.file.close();

@@ -5,6 +5,7 @@
 mod held;
 mod keeper;
 mod operator;
+pub mod shown;
 mod start;
 mod world;
 

@@ -5,4 +5,6 @@ mod disk;
 mod files;
 mod flow;
 mod memory;
+mod pack;
+mod show;
 mod world;
