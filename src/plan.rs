@@ -408,6 +408,18 @@ impl ProbeKind {
     }
 }
 
+impl fmt::Display for ProbeKind {
+    /// What is asked of what; a URL says both.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeKind::Http(http) => f.write_str(&http.url),
+            ProbeKind::Tcp(_) | ProbeKind::Exec(_) => {
+                write!(f, "{} {}", self.name(), self.target())
+            }
+        }
+    }
+}
+
 /// An HTTP request and what its answer must be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {

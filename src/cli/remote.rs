@@ -130,8 +130,10 @@ pub(super) fn name(name: &str) -> Result<&str, Error> {
 
 /// The file that is meant when none is named.
 pub(super) fn found() -> &'static Path {
-    let here = Path::new("supervisor.toml");
-    if here.exists() { here } else { Path::new("/etc/keepup/supervisor.toml") }
+    let (here, of_system) = ("supervisor.toml", "/etc/keepup/supervisor.toml");
+    // Where there is neither, the one here is what is missing.
+    let system = !Path::new(here).exists() && Path::new(of_system).exists();
+    Path::new(if system { of_system } else { here })
 }
 
 /// Where the socket of the keepup of this file is, whatever else is wrong with the file.

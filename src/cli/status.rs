@@ -203,8 +203,12 @@ fn restarts(service: &ServiceStatus) -> String {
         let _ =
             write!(out, " ({} of {} to the cap)", service.restarts_in_window, service.max_restarts);
     }
-    if service.failures_in_row > 0 {
-        let _ = write!(out, ", {} failures in a row", service.failures_in_row);
+    match service.failures_in_row {
+        0 => {}
+        1 => out.push_str(", 1 failure since it was stable"),
+        failures => {
+            let _ = write!(out, ", {failures} failures in a row");
+        }
     }
     out
 }

@@ -352,7 +352,7 @@ impl Health {
         let mut waits: Vec<String> = missing
             .map(|(check, probe)| {
                 let answer = check.miss.as_ref().map_or("no answer yet", |miss| &miss.text);
-                format!("{} {} {}: {answer}", probe.role, probe.kind.name(), probe.kind.target())
+                format!("{} {}: {answer}", probe.role, probe.kind)
             })
             .collect();
         if let (Some(beats), Some(heartbeat)) = (&self.beats, &plan.heartbeat)
@@ -435,9 +435,7 @@ impl Check {
             return None;
         }
         self.ok = Some(false);
-        let target = probe.kind.target();
-        (probe.role == Role::Liveness)
-            .then(|| End::Unhealthy(format!("{} {target}: {text}", probe.kind.name())))
+        (probe.role == Role::Liveness).then(|| End::Unhealthy(format!("{}: {text}", probe.kind)))
     }
 
     /// What is wrong with it, in words, once the run has started.

@@ -17,7 +17,7 @@ pub struct Trouble {
     pub service: Name,
     /// What there is to say, for people.
     pub text: String,
-    /// Lines of this service lost since keepup started.
+    /// Lines that this trouble has cost so far.
     pub lines_lost: u64,
     /// All is well again.
     pub over: bool,
@@ -87,25 +87,21 @@ impl Troubles {
     pub(super) fn failed(&self, why: &str) {
         let mut now = lock(&self.now);
         self.failing.store(true, Ordering::Relaxed);
-        let text = match &mut now.write {
+        let failure = match &mut now.write {
             Some(failure) if failure.why == why => return,
             Some(failure) => {
                 why.clone_into(&mut failure.why);
-                self.cannot_write(failure)
+                failure
             }
             none => {
                 let lost_before = self.lines_lost();
                 let (why, since) = (why.to_owned(), Instant::now());
-                self.cannot_write(none.insert(Failure {
-                    why,
-                    since,
-                    lost_before,
-                    loss_told: false,
-                }))
+                none.insert(Failure { why, since, lost_before, loss_told: false })
             }
         };
+        let (text, lost) = (self.cannot_write(failure), self.lost_in(failure));
         drop(now);
-        self.say(text, false);
+        self.say(text, lost, false);
     }
 
     /// So many more lines are lost; the first of them are told.
@@ -117,9 +113,9 @@ impl Troubles {
         let mut now = lock(&self.now);
         let Some(failure) = now.write.as_mut().filter(|it| !it.loss_told) else { return };
         failure.loss_told = true;
-        let text = self.cannot_write(failure);
+        let (text, lost) = (self.cannot_write(failure), self.lost_in(failure));
         drop(now);
-        self.say(text, false);
+        self.say(text, lost, false);
     }
 
     /// All that waited is written.
@@ -133,16 +129,16 @@ impl Troubles {
         drop(now);
         let path = self.path.display();
         let after = Short(failure.since.elapsed());
-        let lost = count(self.lines_lost() - failure.lost_before);
-        self.say(format!("writing `{path}` again after {after}, {lost} lost"), true);
+        let lost = self.lost_in(&failure);
+        self.say(format!("writing `{path}` again after {after}, {} lost", count(lost)), lost, true);
     }
 
     /// keepup ends; if that costs lines, the last count is told.
     pub(super) fn end(&self) {
         let Some(failure) = lock(&self.now).write.take() else { return };
-        let (path, why) = (self.path.display(), failure.why);
-        let lost = count(self.lines_lost() - failure.lost_before);
-        self.say(format!("cannot write `{path}`: {why}; {lost} lost in the end"), false);
+        let (path, lost) = (self.path.display(), self.lost_in(&failure));
+        let (why, lines) = (failure.why, count(lost));
+        self.say(format!("cannot write `{path}`: {why}; {lines} lost in the end"), lost, false);
     }
 
     /// What is wrong with the rotation, if anything.
@@ -154,14 +150,18 @@ impl Troubles {
         now.rotation = why.map(str::to_owned);
         drop(now);
         match why {
-            Some(why) => self.say(self.cannot_rotate(why), false),
-            None => self.say(format!("rotating `{}` again", self.path.display()), true),
+            Some(why) => self.say(self.cannot_rotate(why), 0, false),
+            None => self.say(format!("rotating `{}` again", self.path.display()), 0, true),
         }
+    }
+
+    fn lost_in(&self, failure: &Failure) -> u64 {
+        self.lines_lost() - failure.lost_before
     }
 
     fn cannot_write(&self, failure: &Failure) -> String {
         let (path, why) = (self.path.display(), &failure.why);
-        match self.lines_lost() - failure.lost_before {
+        match self.lost_in(failure) {
             0 => format!("cannot write `{path}`: {why}; nothing is lost so far, retrying"),
             lost => {
                 format!("cannot write `{path}`: {why}; {} lost so far, retrying", count(lost))
@@ -174,12 +174,33 @@ impl Troubles {
         format!("cannot rotate `{path}`: {why}; it grows beyond its size, retrying")
     }
 
-    fn say(&self, text: String, over: bool) {
-        let (service, lines_lost) = (Arc::clone(&self.service), self.lines_lost());
-        (self.tell)(Trouble { service, text, lines_lost, over });
+    fn say(&self, text: String, lines_lost: u64, over: bool) {
+        (self.tell)(Trouble { service: Arc::clone(&self.service), text, lines_lost, over });
     }
 }
 
 fn count(lines: u64) -> String {
     if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_tells_of_its_own_losses_alone() {
+        let told: Arc<Mutex<Vec<Trouble>>> = Arc::default();
+        let sink = Arc::clone(&told);
+        let tell: Tell = Arc::new(move |it| lock(&sink).push(it));
+        let troubles = Troubles::new("api".into(), PathBuf::from("/api.log"), tell);
+        troubles.failed("no space left on device");
+        troubles.lost(3);
+        troubles.over();
+        troubles.failed("no space left on device");
+        troubles.over();
+        let lost: Vec<(u64, bool)> =
+            lock(&told).iter().map(|it| (it.lines_lost, it.over)).collect();
+        assert_eq!(lost, [(0, false), (3, false), (3, true), (0, false), (0, true)]);
+        assert_eq!(troubles.lines_lost(), 3);
+    }
 }

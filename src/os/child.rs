@@ -1,7 +1,8 @@
 //! What happens in a new process between its fork and its program.
 //!
 //! Must never allocate, panic, take a lock or call anything that is not async-signal-safe: the
-//! other threads of keepup are gone here, and may have held any lock (fork(2), signal-safety(7)).
+//! other threads of keepup are gone here, and may have held any lock (fork(2), signal-safety(7)),
+//! or they go on in the very same memory (vfork(2)), which must not be written to.
 
 #![expect(unsafe_code, reason = "nothing but system calls is left to do here")]
 
@@ -109,8 +110,7 @@ fn raise_limits(launch: &Launch) -> Result<(), Failure> {
         // SAFETY: takes integers.
         check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, launch.nice) }, Step::Nice)?;
     }
-    for (place, &(resource, value)) in (0..).zip(&launch.limits) {
-        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    for (place, &(resource, limit)) in (0..).zip(&launch.limits) {
         // SAFETY: the limit lives through the call.
         let result = unsafe { libc::setrlimit(resource_number(resource), &raw const limit) };
         check(result, Step::Limit).map_err(|failure| failure.at(place))?;
@@ -133,15 +133,17 @@ fn write_file(path: &CStr, text: &CStr) -> Result<(), Failure> {
 fn become_user(launch: &Launch) -> Result<(), Failure> {
     let Some(identity) = &launch.identity else { return Ok(()) };
     let gid = identity.gid;
-    // SAFETY: the list lives through the call and has this length; the rest are integers. libc's
-    // wrappers also tell the other threads, of which a forked child has none.
+    // SAFETY: the list lives through the call and has this length; the rest are integers. The
+    // kernel is asked itself: libc's wrappers would do the same to keepup's threads, which they
+    // know from the memory that this child may be borrowing.
     unsafe {
         if let Some(groups) = &identity.groups {
-            check(libc::setgroups(groups.len(), groups.as_ptr()), Step::Groups)?;
+            let set = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+            check_long(set, Step::Groups)?;
         }
-        check(libc::setresgid(gid, gid, gid), Step::Groups)?;
+        check_long(libc::syscall(libc::SYS_setresgid, gid, gid, gid), Step::Groups)?;
         if let Some(uid) = identity.uid {
-            check(libc::setresuid(uid, uid, uid), Step::User)?;
+            check_long(libc::syscall(libc::SYS_setresuid, uid, uid, uid), Step::User)?;
         }
     }
     Ok(())
@@ -213,6 +215,10 @@ fn look_at(file: &CStr, report: &mut Report) -> bool {
         }
     }
     true
+}
+
+fn check_long(result: libc::c_long, step: Step) -> Result<(), Failure> {
+    if result < 0 { Err(Failure::new(step)) } else { Ok(()) }
 }
 
 fn check(result: libc::c_int, step: Step) -> Result<(), Failure> {

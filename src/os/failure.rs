@@ -155,7 +155,9 @@ impl Report {
     }
 
     fn limit(&self, launch: &Launch, error: i32) -> String {
-        let Some(&(resource, value)) = launch.limits.get(usize::from(self.failure.place)) else {
+        let Some(&(resource, libc::rlimit { rlim_max: value, .. })) =
+            launch.limits.get(usize::from(self.failure.place))
+        else {
             return format!("cannot set its limits: {}", words(error));
         };
         let name = Resource::ALL.iter().find(|it| it.1 == resource).map_or("", |it| it.0);

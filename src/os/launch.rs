@@ -12,6 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -19,6 +20,7 @@ use super::child;
 use super::environment;
 use super::identity::{self, Identity};
 use super::marker::Keepup;
+use super::spawner::Spawner;
 use crate::core::event::Pid;
 use crate::plan::{Limit, Resource, Service};
 
@@ -57,7 +59,7 @@ pub(super) struct Launch {
     /// 0: as inherited.
     pub(super) nice: libc::c_int,
     pub(super) oom_score_adj: Option<CString>,
-    pub(super) limits: Vec<(Resource, libc::rlim_t)>,
+    pub(super) limits: Vec<(Resource, libc::rlimit)>,
     pub(super) identity: Option<Identity>,
     /// The user as the plan spells it, for people.
     pub(super) user: Option<String>,
@@ -107,8 +109,13 @@ impl Launch {
 
     /// Starts it. The pipe tells what became of it: its end without a word means that the program
     /// runs; otherwise there is a [`super::failure::Report`] in it.
-    pub(super) fn fork(&self, stdin: &OwnedFd, output: &Output) -> Result<(Pid, OwnedFd), String> {
-        self.try_fork(stdin, output).map_err(|error| {
+    pub(super) fn start(
+        self: &Arc<Launch>,
+        spawner: &mut Spawner,
+        stdin: &OwnedFd,
+        output: &Output,
+    ) -> Result<(Pid, OwnedFd), String> {
+        self.try_start(spawner, stdin, output).map_err(|error| {
             let why = match error.raw_os_error() {
                 Some(libc::EAGAIN) => "no more processes are allowed here (see pids.max of the \
                                        cgroup, `--pids-limit` of a container, `ulimit -u`)"
@@ -124,18 +131,25 @@ impl Launch {
         })
     }
 
-    fn try_fork(&self, stdin: &OwnedFd, output: &Output) -> io::Result<(Pid, OwnedFd)> {
+    fn try_start(
+        self: &Arc<Launch>,
+        spawner: &mut Spawner,
+        stdin: &OwnedFd,
+        output: &Output,
+    ) -> io::Result<(Pid, OwnedFd)> {
         let (heard, told) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&heard, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let fds = [stdin.as_raw_fd(), output.stdout.fd(1), output.stderr.fd(2)];
+        let started = spawner.start(self, fds, told.as_raw_fd());
+        let pid = started.unwrap_or_else(|| self.fork(fds, told.as_raw_fd()))?;
+        Ok((pid, heard))
+    }
+
+    fn fork(&self, fds: [RawFd; 3], told: RawFd) -> io::Result<Pid> {
         let argv = pointers(&self.argv);
         let environment = pointers(&self.environment);
-        let inside = child::Inside {
-            launch: self,
-            argv: &argv,
-            environment: &environment,
-            fds: [stdin.as_raw_fd(), output.stdout.fd(1), output.stderr.fd(2)],
-            told: told.as_raw_fd(),
-        };
+        let inside =
+            child::Inside { launch: self, argv: &argv, environment: &environment, fds, told };
         // With every signal blocked, keepup's handlers cannot run in the child: what is sent to it
         // before its program runs waits, and then has its default effect.
         let mask = block_all();
@@ -147,7 +161,7 @@ impl Launch {
         }
         let failed = io::Error::last_os_error();
         restore(&mask);
-        if pid < 0 { Err(failed) } else { Ok((Pid(pid), heard)) }
+        if pid < 0 { Err(failed) } else { Ok(Pid(pid)) }
     }
 }
 
@@ -188,11 +202,12 @@ fn assignments(environment: BTreeMap<OsString, OsString>) -> Result<Vec<CString>
     lines.collect()
 }
 
-fn limit_value(limit: Limit) -> libc::rlim_t {
-    match limit {
+fn limit_value(limit: Limit) -> libc::rlimit {
+    let value = match limit {
         Limit::At(value) => value,
         Limit::Unlimited => libc::RLIM_INFINITY,
-    }
+    };
+    libc::rlimit { rlim_cur: value, rlim_max: value }
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString, String> {
@@ -200,11 +215,11 @@ fn c_string(bytes: &[u8]) -> Result<CString, String> {
 }
 
 /// As execve(2) wants it: ended by a null.
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+pub(super) fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|it| it.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn block_all() -> libc::sigset_t {
+pub(super) fn block_all() -> libc::sigset_t {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
     // SAFETY: sigfillset makes a signal set, and pthread_sigmask another from the kernel's.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use signal_hook::SigId;
 use super::capture::Capture;
 use super::clock::now;
 use super::ending;
+use super::files;
 use super::group::Group;
 use super::init::{self, Place};
 use super::launch::{self, Launch};
@@ -22,12 +24,13 @@ use super::marker::Keepup;
 use super::procfs;
 use super::remains::{Kind, Remains};
 use super::signal::{self, Bell};
+use super::spawner::Spawner;
 use super::starting::Starting;
 use super::strays::Strays;
 use super::sweep::{Living, Sweep};
 use super::wait::{self, Peek, peek};
 use crate::core::event::{Event, Exit, Pid, SpawnFailure, Ticket};
-use crate::plan::{Name, Service, Signal};
+use crate::plan::{Name, Resource, Service, Signal};
 
 pub use super::launch::{Output, Stream};
 
@@ -71,6 +74,9 @@ pub struct Processes {
     outbox: VecDeque<Happening>,
     keepup: Keepup,
     place: Place,
+    spawner: Spawner,
+    /// The limit on open files that keepup inherited, if it raised its own.
+    files: Option<libc::rlimit>,
     dev_null: OwnedFd,
     deaths: Bell,
     registered: SigId,
@@ -114,6 +120,8 @@ impl Processes {
             outbox: VecDeque::new(),
             keepup,
             place,
+            spawner: Spawner::default(),
+            files: files::raise_limit(),
             dev_null: launch::dev_null()?,
             deaths,
             registered,
@@ -215,14 +223,20 @@ impl Processes {
     }
 
     fn start(
-        &self,
+        &mut self,
         service: &Service,
         command: &[String],
         run: &str,
         output: &Output,
     ) -> Result<(Pid, Child), String> {
-        let launch = Launch::prepare(service, command, (&self.keepup, run))?;
-        let (pid, told) = launch.fork(&self.dev_null, output)?;
+        let mut launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        if let Some(inherited) = self.files
+            && !service.limits.contains_key(&Resource::Nofile)
+        {
+            launch.limits.push((Resource::Nofile, inherited));
+        }
+        let launch = Arc::new(launch);
+        let (pid, told) = launch.start(&mut self.spawner, &self.dev_null, output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
         match Starting::new(launch, told) {

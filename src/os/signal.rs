@@ -38,13 +38,17 @@ pub struct Signals {
 
 impl Signals {
     /// From now on these signals arrive here and have no effect of their own. Also takes every
-    /// signal off the mask that keepup may have inherited, and ignores SIGPIPE.
+    /// signal off the mask that keepup may have inherited, and ignores SIGPIPE
+    /// and SIGXFSZ.
     ///
     /// Needs a tokio runtime with its I/O enabled; to be called before other threads start.
     pub fn new(signals: &[Signal]) -> io::Result<Signals> {
         unblock()?;
         // SAFETY: ignoring a signal installs no handler, so nothing can run at a bad moment.
         unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, SigHandler::SigIgn) }?;
+        // SAFETY: likewise. A log that grows past an inherited file size limit is an error of the
+        // write then, not the end of keepup.
+        unsafe { nix::sys::signal::signal(nix::sys::signal::SIGXFSZ, SigHandler::SigIgn) }?;
         let (bell, cord) = Bell::new()?;
         let mut all = Signals { bell, flags: Vec::new(), registered: Vec::new() };
         for &signal in signals {

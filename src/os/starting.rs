@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::unix::AsyncFd;
@@ -18,11 +19,11 @@ use crate::core::event::SpawnFailure;
 #[derive(Debug)]
 pub(super) struct Starting {
     told: AsyncFd<File>,
-    launch: Launch,
+    launch: Arc<Launch>,
 }
 
 impl Starting {
-    pub(super) fn new(launch: Launch, told: OwnedFd) -> Result<Starting, String> {
+    pub(super) fn new(launch: Arc<Launch>, told: OwnedFd) -> Result<Starting, String> {
         match watch::readable(File::from(told)) {
             Ok(told) => Ok(Starting { told, launch }),
             Err(error) => {

@@ -74,10 +74,9 @@ impl Journal {
 
     /// Lines of a service's log were lost.
     pub fn lost_lines(&self, service: &Name, lines: u64, why: &str) {
-        let text = format!("{lines} lines of its log were lost: {why}");
-        let line = line::of_other(Stamp::now(), &Other::LostLines { service, lines, why }, &text);
+        let line = line::of_other(Stamp::now(), &Other::LostLines { service, lines, why }, why);
         self.keep(self.memory(), line);
-        tell(Level::Warn, service, &text);
+        tell(Level::Warn, service, why);
     }
 
     /// Something about keepup itself, for the log alone.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::core::event::Time;
@@ -13,6 +14,9 @@ use crate::report::Journal;
 
 /// How long what an earlier keepup left running may take to be gone.
 const LEFTOVER_WAIT: Duration = Duration::from_secs(10);
+
+/// A disk that hangs must not hold up the services for longer than this.
+const INTRODUCTION_WAIT: Duration = Duration::from_secs(1);
 
 /// Keeps the state.
 #[derive(Debug)]
@@ -50,12 +54,34 @@ impl Keeper {
             }
             past = remembered(saved, &ended.alive);
         }
+        let keeper = Keeper::forgetful(since);
+        keeper.introduce(&plan.state_dir, loaded.saved.as_ref());
         let tell = journal.clone();
         let writer = Writer::new(&plan.state_dir, move |text| tell.say(Level::Warn, &text));
         let writer = writer.map_err(|error| {
             journal.say(Level::Warn, &format!("cannot keep the state: {error}, ignoring"));
         });
-        (Keeper { writer: writer.ok(), ..Keeper::forgetful(since) }, past)
+        (Keeper { writer: writer.ok(), ..keeper }, past)
+    }
+
+    /// Writes down who this keepup is, before it starts anything: what it starts bears its mark, and
+    /// is found by that however soon keepup dies. What was remembered stays so.
+    fn introduce(&self, folder: &Path, earlier: Option<&Saved>) {
+        let keep = |saved: &Saved| {
+            let here = saved.is_of_this_boot();
+            // Monotonic times mean nothing in another boot.
+            let keep = |it: &SavedService| {
+                let wants = SavedService { want_down: it.want_down, ..SavedService::default() };
+                if here { it.clone() } else { wants }
+            };
+            saved.services.iter().map(|(name, it)| (name.clone(), keep(it))).collect()
+        };
+        let services = earlier.map(keep).unwrap_or_default();
+        // A folder that cannot be written is told at the first save.
+        if let Ok(writer) = Writer::new(folder, |_| ()) {
+            writer.save(Saved { services, ..self.blank.clone() });
+            writer.finish(INTRODUCTION_WAIT);
+        }
     }
 
     /// When keepup started.

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::control::{Act, Outcome};
-use crate::core::{Service, State, Supervisor};
+use crate::core::{Service, State, Supervisor, Want};
 use crate::plan::Name;
 use crate::status;
 
@@ -80,6 +80,9 @@ pub(super) fn under_way(act: Act, service: &Service) -> Outcome {
 fn outcome(core: &Supervisor, service: &Service, goal: Goal) -> Option<Outcome> {
     let name = service.name();
     match goal {
+        Goal::Down if service.want == Want::Up => {
+            Some(say(service, false, format!("{name} was started again"), None))
+        }
         Goal::Down if service.is_running() => None,
         Goal::Down => Some(say(service, true, format!("{name} is down"), None)),
         Goal::Run(run) => came_up(core, service, run),

@@ -206,8 +206,7 @@ impl World {
         let (name, probe) = (&service.plan.name, &service.plan.probes[nth]);
         self.metrics.probed(name, probe.role, answer, took);
         if matches!(answer, Answer::Pass) {
-            let (kind, target) = (probe.kind.name(), probe.kind.target());
-            let text = format!("{} {kind} {target} passed in {}", probe.role, Short(took));
+            let text = format!("{} {} passed in {}", probe.role, probe.kind, Short(took));
             self.journal.say_of(Level::Debug, name, &text);
         }
     }

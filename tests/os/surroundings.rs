@@ -69,6 +69,18 @@ alone! {
 }
 
 alone! {
+    async fn keepup_raises_its_own_limit_on_files_and_services_get_the_inherited_one() {
+        use nix::sys::resource::{Resource as Kind, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Kind::RLIMIT_NOFILE).unwrap();
+        setrlimit(Kind::RLIMIT_NOFILE, 256, hard).unwrap();
+        let mut processes = Processes::new().unwrap();
+        assert_eq!(getrlimit(Kind::RLIMIT_NOFILE).unwrap(), (hard, hard));
+        let (_, output) = run(&mut processes, &shell("ulimit -Sn; ulimit -Hn")).await;
+        assert_eq!(output, format!("256\n{hard}\n"));
+    }
+}
+
+alone! {
     async fn another_user_with_its_groups_and_its_home() {
         if !is_root() {
             return;

@@ -168,6 +168,24 @@ fn with_no_wait_a_stop_returns_at_once() {
 }
 
 #[test]
+fn whoever_stops_what_another_starts_is_told_so() {
+    let script = "trap '' TERM; echo > deaf; while :; do sleep 1000 & wait; done";
+    let mut keepup = Keepup::start(&shell("api", script, "stop_timeout = \"500ms\""));
+    keepup.folder.wait_line("deaf");
+    let mut stop = keepup.folder.keepup();
+    stop.args(["stop", "api"]).stderr(std::process::Stdio::piped());
+    let mut stop = stop.spawn().unwrap();
+    keepup.event("api", "stopping");
+    keepup.ask(&["start", "api"]);
+    wait_until("the one who stops it is answered", || stop.try_wait().unwrap().is_some());
+    let output = stop.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("was started again"), "{said}");
+    assert_eq!(keepup.service("api")["run"], 2);
+}
+
+#[test]
 fn several_services_are_stopped_by_one_command() {
     let keepup = Keepup::start(
         &(shell("one", "exec sleep 1000", "") + &shell("two", "exec sleep 1000", "")),
@@ -270,7 +288,12 @@ fn a_stop_outlives_keepup_where_the_policy_is_unless_stopped() {
     assert_eq!(keepup.events("careful", "starting").len(), 0);
     keepup.ask(&["start", "careful"]);
     assert_eq!(keepup.service("careful")["state"], "up");
-    // Wanted up again, also after a crash of keepup itself.
+    // Wanted up again, also after a crash of keepup itself once that stands on the disk.
+    wait_until("it is written down", || {
+        let state = keepup.folder.read("state/state.json");
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        state["services"]["careful"]["want_down"] == false
+    });
     let folder = keepup.die();
     let mut keepup = Keepup::start_in(folder, "", &services);
     keepup.up("careful");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::{Folder, KEEPUP, Keepup, set_mode, shell, supervisor};
-use crate::world::{is_root, proc_status};
+use crate::world::{is_root, proc_status, wait_until};
 
 fn environ(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
@@ -38,12 +38,13 @@ fn a_service_has_a_clean_mask_clean_dispositions_three_files_and_a_session_of_it
     for key in ["SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"] {
         assert_eq!(proc_status(pid, key), none, "{key}");
     }
-    let mut files: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
-        .collect();
-    files.sort();
-    assert_eq!(files, ["0", "1", "2"]);
+    // The loader of the program has files of its own open for a moment.
+    wait_until("it has the descriptors 0, 1 and 2 alone", || {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut files: Vec<_> = files.map(|it| it.unwrap().file_name()).collect();
+        files.sort();
+        files == ["0", "1", "2"]
+    });
     let stdin = fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
     assert_eq!(stdin.to_str(), Some("/dev/null"));
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -152,7 +153,7 @@ fn user_group_umask_limits_and_niceness_are_those_of_the_file() {
         line("Max core file size").split_whitespace().map(str::to_owned).collect();
     assert_eq!(core[4..6], ["0", "0"]);
     // Its output is its own, whoever it is.
-    crate::world::wait_until("it could open its own stdout", || {
+    wait_until("it could open its own stdout", || {
         keepup.folder.read("logs/api.log").contains("written")
     });
 }
@@ -176,7 +177,7 @@ fn keepup_itself_holds_on_to_no_file_that_a_service_could_see() {
         "ls /proc/self/fd | wc -l >> count; test $(wc -l < count) -lt 5 || exec sleep 1000";
     let keys = "[service.api.restart]\ndelay = \"1ms\"\nmax_delay = \"1ms\"\n";
     let keepup = Keepup::start(&shell("api", script, keys));
-    crate::world::wait_until("five runs", || keepup.folder.read("count").lines().count() == 5);
+    wait_until("five runs", || keepup.folder.read("count").lines().count() == 5);
     let count = keepup.folder.read("count");
     let mut counts: Vec<&str> = count.lines().map(str::trim).collect();
     counts.dedup();

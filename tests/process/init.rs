@@ -19,14 +19,22 @@ fn start(services: &str) -> Keepup {
     folder.write("supervisor.toml", &format!("{}{services}", supervisor("")));
     let command = in_namespace(&folder, &[KEEPUP, "run", "-c", "supervisor.toml"]);
     let mut keepup = Keepup::launch(folder, command);
-    keepup.pid = child_of(keepup.child.id().cast_signed());
+    find_inside(&mut keepup);
     keepup
 }
 
-fn child_of(parent: i32) -> i32 {
-    let find = || pids().find(|&pid| state_and_parent(pid).is_some_and(|it| it.1 == parent));
-    wait_until("unshare has its child", || find().is_some());
-    find().unwrap()
+/// Signals are for the keepup inside, and not for the `unshare` that waits for it.
+fn find_inside(keepup: &mut Keepup) {
+    wait_until("unshare has its child", || {
+        let inside = child_of(keepup.child.id().cast_signed());
+        keepup.pid = inside.unwrap_or(keepup.pid);
+        // It may have ended before it was found.
+        inside.is_some() || keepup.child.try_wait().unwrap().is_some()
+    });
+}
+
+fn child_of(parent: i32) -> Option<i32> {
+    pids().find(|&pid| state_and_parent(pid).is_some_and(|it| it.1 == parent))
 }
 
 #[test]
@@ -61,7 +69,7 @@ fn as_pid_1_it_restarts_a_killed_service() {
     let mut keepup =
         start(&shell("api", "exec sleep 1000", "[service.api.restart]\ndelay = \"10ms\"\n"));
     keepup.up("api");
-    let outer = child_of(keepup.pid);
+    let outer = child_of(keepup.pid).unwrap();
     kill(outer, libc::SIGKILL);
     assert_eq!(keepup.event("api", "ended")["exit"]["signal"], "SIGKILL");
     keepup.up("api");
@@ -76,7 +84,7 @@ fn as_pid_1_a_plain_init_reaps_and_forwards_and_ends_with_its_command() {
     let arguments = [KEEPUP, "run", "--restart", "never", "--", "sh", "-c", script];
     let command = in_namespace(&folder, &arguments);
     let mut keepup = Keepup::launch(folder, command);
-    keepup.pid = child_of(keepup.child.id().cast_signed());
+    find_inside(&mut keepup);
     keepup.folder.wait_line("there");
     // unshare, keepup, sh, its sleep.
     wait_until("the orphan is reaped", || keepup.folder.processes().len() == 4);

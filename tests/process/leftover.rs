@@ -118,6 +118,18 @@ fn the_children_that_a_killed_keepup_left_are_ended_too() {
 }
 
 #[test]
+fn who_keepup_is_stands_on_the_disk_before_anything_starts() {
+    let mut keepup = Keepup::start(&shell("api", "cp state/state.json seen; exec sleep 1000", ""));
+    keepup.up("api");
+    let pid = keepup.pid;
+    wait_until("the service has seen it", || {
+        let state = keepup.folder.read("seen");
+        let state: Result<serde_json::Value, _> = serde_json::from_str(&state);
+        state.is_ok_and(|it| it["keepup"]["pid"] == pid)
+    });
+}
+
+#[test]
 fn a_stranger_with_the_number_of_a_remembered_process_is_left_alone() {
     let mut keepup = Keepup::start(&shell("api", "exec sleep 1000", ""));
     let pid = keepup.up("api");

@@ -35,6 +35,21 @@ fn much_that_is_written_just_before_the_end_is_kept() {
 }
 
 #[test]
+fn what_a_run_wrote_last_is_in_its_log_when_its_end_is_told() {
+    let names: Vec<String> = (0..8).map(|nth| format!("s{nth}")).collect();
+    let service = |name: &String| {
+        let keys = format!("[service.{name}.restart]\ndelay = \"20s\"\n");
+        shell(name, "seq 1 8000; echo the end; kill -9 $$", &keys)
+    };
+    let mut keepup = Keepup::start(&names.iter().map(service).collect::<String>());
+    for name in &names {
+        keepup.event(name, "ended");
+        let log = keepup.folder.read(&format!("logs/{name}.log"));
+        assert!(log.ends_with("8000\nthe end\n"), "{} bytes of {name}", log.len());
+    }
+}
+
+#[test]
 fn a_log_is_rotated_by_size_at_the_end_of_a_line() {
     let keys = "[service.api.logs]\nmax_size = \"10kB\"\nkeep = 2\n";
     let keepup = Keepup::start(&shell("api", "seq 100000 110000; exec sleep 1000", keys));

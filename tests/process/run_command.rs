@@ -141,7 +141,7 @@ fn an_ordinary_user_can_run_it() {
     crate::harness::set_mode(&folder.0, 0o777);
     let mut command = folder.command("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", crate::harness::KEEPUP]);
-    command.args(["run", "--restart", "never", "--", "id", "-u"]);
+    command.args(["run", "--restart", "never", "--", "id", "-u"]).env("HOME", &folder.0);
     let output = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "65534\n", "{output:?}");
 }
