@@ -244,7 +244,8 @@ fn the_logs_command_shows_all_files_with_and_without_a_running_keepup() {
     let keys = "[service.api.logs]\nmax_size = \"10kB\"\ncompress = \"gzip\"\n";
     let script = "seq 100000 106999; exec sleep 1000";
     let mut keepup = Keepup::start(&shell("api", script, keys));
-    let all: String = (100_000..107_000).map(|it| format!("{it}\n")).collect();
+    let numbers: Vec<String> = (100_000..107_000).map(|it: u32| it.to_string()).collect();
+    let all = numbers.join("\n") + "\n";
     wait_until("all is written", || keepup.folder.read("logs/api.log").ends_with("106999\n"));
     let logs = |keepup: &Keepup, arguments: &[&str]| {
         let ran = keepup.client(&[&["logs"], arguments].concat());
