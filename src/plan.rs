@@ -118,6 +118,8 @@ pub struct Service {
     pub stop_signal: Signal,
     /// How long it has to stop before it is killed.
     pub stop_timeout: Duration,
+    /// What becomes of the signals that are passed on to it.
+    pub rewrite: Rewrite,
     /// What follows an end.
     pub restart: Restart,
     /// What is asked of it, in the order startup, liveness, readiness, warning.
@@ -201,8 +203,18 @@ impl Signal {
     pub const USR2: Signal = Signal(12);
     /// Asks to end.
     pub const TERM: Signal = Signal(15);
+    /// A child died, was stopped or goes on.
+    pub const CHLD: Signal = Signal(17);
     /// Lets a stopped process go on.
     pub const CONT: Signal = Signal(18);
+    /// Stops; cannot be caught.
+    pub const STOP: Signal = Signal(19);
+    /// Stops, asked by the terminal's user.
+    pub const TSTP: Signal = Signal(20);
+    /// Stops who reads from a terminal in the background.
+    pub const TTIN: Signal = Signal(21);
+    /// Stops who writes to it.
+    pub const TTOU: Signal = Signal(22);
 
     /// Names and numbers as on x86-64, ARM and RISC-V.
     ///
@@ -263,6 +275,17 @@ impl fmt::Display for Signal {
             Some((name, _)) => write!(f, "SIG{name}"),
             None => write!(f, "signal {}", self.0),
         }
+    }
+}
+
+/// Signals that are passed on as others, or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite(pub BTreeMap<Signal, Option<Signal>>);
+
+impl Rewrite {
+    /// What is passed on for this signal, if anything is.
+    pub fn apply(&self, signal: Signal) -> Option<Signal> {
+        self.0.get(&signal).copied().unwrap_or(Some(signal))
     }
 }
 

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::signal;
+use crate::plan::Signal;
+
 /// Keeps services up: starts them, watches them, restarts them, rotates their logs.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "keepup", version, after_help = EXIT_CODES)]
@@ -51,6 +54,14 @@ pub enum Command {
     Stop(ActArguments),
     /// Stop services and start them again, and wait until they have started.
     Restart(ActArguments),
+    /// Send a signal to a service.
+    Signal {
+        /// The service.
+        name: String,
+        /// The signal, by name or number.
+        #[arg(value_parser = signal::named)]
+        signal: Signal,
+    },
     /// Show what happened.
     Events {
         /// And then each event as it comes.
@@ -72,7 +83,8 @@ pub enum Command {
 /// The arguments of `run`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct RunArguments {
-    /// When to restart COMMAND: always, on-failure, on-failure:N, unless-stopped or never.
+    /// When to restart COMMAND: always, on-failure, on-failure:N, unless-stopped or never. With
+    /// never, and nothing to watch, keepup is a plain init like tini.
     #[arg(long, value_name = "POLICY", requires = "command")]
     pub restart: Option<String>,
     /// Restart COMMAND when this address no longer answers.
@@ -90,9 +102,9 @@ pub struct RunArguments {
     /// The service's name; by default the program's.
     #[arg(long, value_name = "NAME", requires = "command")]
     pub name: Option<String>,
-    /// Pass on another signal than the one that came.
-    #[arg(long, value_name = "A:B", requires = "command", hide = true)]
-    pub rewrite: Vec<String>,
+    /// Pass on signal B where A came, as in 15:3 or TERM:QUIT; 0 for none.
+    #[arg(long, value_name = "A:B", requires = "command", value_parser = signal::rewrite)]
+    pub rewrite: Vec<(Signal, Option<Signal>)>,
     /// One essential service, and no file.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

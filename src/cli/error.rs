@@ -35,6 +35,8 @@ pub enum Kind {
     Problems,
     /// No keepup listens at the socket.
     Nobody,
+    /// The command of a plain init could not be run, which has this exit code.
+    NotRun(u8),
     /// Nobody reads the output any more; nothing is said about it.
     Unread,
 }
@@ -48,6 +50,7 @@ impl Kind {
             Kind::Usage | Kind::Unknown => 2,
             Kind::File | Kind::Problems => 3,
             Kind::Nobody => 5,
+            Kind::NotRun(code) => code,
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Error {
             | Kind::Unknown
             | Kind::File
             | Kind::Nobody
+            | Kind::NotRun(_)
             | Kind::Unread => write!(f, "error: {}", self.message)?,
         }
         match &self.hint {

@@ -14,6 +14,7 @@ mod logs;
 mod output;
 mod remote;
 mod run;
+mod signal;
 mod status;
 mod table;
 
@@ -75,6 +76,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Start(it) => act::act(&remote()?, Act::Start, &it).map(done),
         Command::Stop(it) => act::act(&remote()?, Act::Stop, &it).map(done),
         Command::Restart(it) => act::act(&remote()?, Act::Restart, &it).map(done),
+        Command::Signal { name, signal } => signal::send(&remote()?, &name, signal).map(done),
         Command::Events { follow, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
             let follow = if follow { Follow::Yes } else { Follow::No };
@@ -89,12 +91,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
 
 /// Refuses what `run` does not know yet, rather than ignoring it.
 fn available(run: &RunArguments) -> Result<(), Error> {
-    let missing = match run {
-        RunArguments { listen: Some(_), .. } => "--listen",
-        RunArguments { rewrite, .. } if !rewrite.is_empty() => "--rewrite",
-        RunArguments { .. } => return Ok(()),
-    };
-    Err(Error::new(Kind::Usage, format!("cannot use `{missing}`: it is not available yet")))
+    match run.listen {
+        Some(_) => Err(Error::new(Kind::Usage, "cannot use `--listen`: it is not available yet")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -101,7 +101,6 @@ fn what_is_not_available_says_so() {
     let error = refused(&["run", "--listen", "tcp::80", "--", "x"]);
     assert_eq!(error.to_string(), "error: cannot use `--listen`: it is not available yet");
     assert_eq!(error.kind.code(), 2);
-    assert_eq!(refused(&["run", "--rewrite", "HUP:USR1", "--", "x"]).kind.code(), 2);
     assert_eq!(refused(&["-c", "f", "run", "--", "x"]).kind.code(), 2);
 }
 

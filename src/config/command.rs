@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::source::joined;
 use super::value::{At, Value};
 use super::wrong::{Wrong, did_you_mean};
-use crate::plan::{ExitMatch, Signal};
+use crate::plan::{ExitMatch, Rewrite, Signal};
 
 /// A program and its arguments: a list, or one text that is split as a shell splits words.
 ///
@@ -118,17 +118,18 @@ pub(super) fn exit_match(value: Value<'_>) -> Option<ExitMatch> {
     }
 }
 
-/// Signals, and what each becomes.
-pub(super) fn rewrite(value: Value<'_>) -> Option<Vec<(Signal, Signal)>> {
+/// Signals, and what each becomes; 0 for nothing.
+pub(super) fn rewrite(value: Value<'_>) -> Option<Rewrite> {
     let layer = value.table()?;
     let read = |(at, it): (At<'_>, Value<'_>)| {
         let from = Signal::parse(it.key);
         if from.is_none() {
             Value { at, ..value }.refuse(unknown_signal(it.key));
         }
-        let to = signal(it);
-        Some((from?, to?))
+        let drops = matches!(it.item, DeValue::Integer(number) if number.as_str() == "0");
+        let to = if drops { None } else { Some(signal(it)?) };
+        Some((from?, to))
     };
     let pairs: Vec<Option<_>> = layer.keyed_entries().into_iter().map(read).collect();
-    pairs.into_iter().collect()
+    pairs.into_iter().collect::<Option<_>>().map(Rewrite)
 }

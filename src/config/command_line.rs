@@ -13,7 +13,7 @@ use super::section::Layer;
 use super::source::{Files, Source, SourceKind, Span, Surroundings};
 use super::value::{At, Reading};
 use super::{Checked, Named, Section, Wrong, finish, name, services, supervisor};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rewrite};
 
 /// The arguments of `keepup run -- COMMAND…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct CommandLine {
     pub name: Option<String>,
     /// `--http`: where keepup's own endpoint listens.
     pub http: Option<String>,
+    /// `--rewrite`: what becomes of signals that are passed on.
+    pub rewrite: Rewrite,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// Where relative paths start: the current folder.
@@ -96,7 +98,10 @@ fn check(
         kind: SourceKind::CommandLine,
     };
     let reading = Reading::new(surroundings, Files::Disk);
-    let plan = plan(root, &source, &reading);
+    let mut plan = plan(root, &source, &reading);
+    for service in plan.iter_mut().flat_map(|it| &mut it.services) {
+        service.rewrite = line.rewrite.clone();
+    }
     finish(plan, reading)
 }
 

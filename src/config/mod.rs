@@ -39,7 +39,7 @@ use toml::de::{DeTable, DeValue};
 pub use command_line::{CommandLine, command_line};
 pub use problem::{Cause, Place, Problem, Problems, Severity};
 pub use source::{Files, Surroundings};
-pub use wrong::Wrong;
+pub use wrong::{Wrong, closest};
 
 use section::{Layer, Section};
 use service::{Draft, Outside, Pass};

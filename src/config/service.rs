@@ -14,7 +14,7 @@ use super::unavailable::{self, Table};
 use super::value::{At, Value, Zero};
 use super::wrong::{Wrong, did_you_mean};
 use super::{command, duration, probe, restart};
-use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Role, Service, Signal};
+use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Rewrite, Role, Service, Signal};
 
 /// What is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,7 @@ fn plan(
     let start_timeout = section.or("start_timeout", Duration::from_secs(60), Value::duration);
     let stop_signal = section.or("stop_signal", Signal::TERM, command::signal);
     let stop_timeout = section.or("stop_timeout", Duration::from_secs(8), Value::duration);
+    let rewrite = section.or("rewrite", Rewrite::default(), command::rewrite);
     let autostart = section.or("autostart", true, Value::truth);
     let essential = section.or("essential", false, Value::truth);
     let after = section.or("after", Vec::new(), |it| it.list_of(Value::text));
@@ -117,6 +118,7 @@ fn plan(
         start_timeout: start_timeout?,
         stop_signal: stop_signal?,
         stop_timeout: stop_timeout?,
+        rewrite: rewrite?,
         restart: restart?,
         probes: probes?,
         heartbeat: heartbeat?,

@@ -44,7 +44,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),
     (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
-    (Table::Service, "rewrite", |it| none_of(command::rewrite(it))),
     (Table::Service, "stop_scope", |it| words(it, &["group", "main"])),
     (Table::Service, "hang_signal", |it| any(command::signal(it))),
     (Table::Service, "evidence_timeout", |it| {

@@ -20,10 +20,7 @@ impl Wrong {
 }
 
 /// The word that was probably meant.
-pub(super) fn closest<'w>(
-    written: &str,
-    words: impl IntoIterator<Item = &'w str>,
-) -> Option<&'w str> {
+pub fn closest<'w>(written: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let written = written.to_lowercase().replace('-', "_");
     // Comparing costs the product of the lengths; no word of ours is nearly so long.
     if written.len() > 64 {

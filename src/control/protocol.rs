@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::plan::Name;
+use crate::plan::{Name, Signal};
 use crate::status::{State, Status};
 
 /// Requests that may wait for the loop; beyond that a client is told to come again.
@@ -29,6 +29,17 @@ pub enum Request {
         by: u32,
         /// When to reply.
         wait: Wait,
+        /// What came of it.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// A signal that an operator wants passed on. The name was a service's a moment ago.
+    Signal {
+        /// To which service.
+        name: Name,
+        /// Which, before the service's `rewrite`.
+        signal: Signal,
+        /// The operator's uid.
+        by: u32,
         /// What came of it.
         reply: oneshot::Sender<Outcome>,
     },
@@ -121,6 +132,11 @@ pub fn act_path(name: &str, act: Act, wait: Wait) -> String {
         Wait::Nothing => "?wait=false",
     };
     format!("/v1/services/{name}/{}{query}", act.name())
+}
+
+/// `POST`: a signal, by name or number, answered with its [`Outcome`].
+pub fn signal_path(name: &str, signal: Signal) -> String {
+    format!("/v1/services/{name}/signal?signal={}", signal.0)
 }
 
 /// Whether events are followed.

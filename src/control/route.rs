@@ -11,11 +11,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::logs::logs;
-use super::protocol::{self, Act, Failure, Wait};
+use super::protocol::{self, Act, Failure, Outcome, Wait};
 use super::server::Control;
 use crate::core::event::Short;
 use crate::net::server::{Body, Sent};
-use crate::plan::Name;
+use crate::plan::{Name, Signal};
 use crate::report::{metrics, page};
 use crate::status::{ServiceStatus, Stamp, Status};
 
@@ -101,7 +101,8 @@ async fn route(control: &Control, door: Door, request: &Request<()>) -> Answer {
         )),
         Door::Visitor => {
             if request.method() == Method::POST {
-                let hint = "use the control socket: `keepup start`, `stop`, `restart`".to_owned();
+                let hint = "use the control socket: `keepup start`, `stop`, `restart`, `signal`"
+                    .to_owned();
                 let error = "this address is for looking only";
                 return Err(Refusal::new(StatusCode::FORBIDDEN, error, Some(hint)));
             }
@@ -170,6 +171,12 @@ async fn operate(
             only_to_look(request)?;
             logs(control, None, query).await
         }
+        ["v1", "services", name, "signal"] => {
+            if request.method() != Method::POST {
+                return Err(wrong_method(request, "POST"));
+            }
+            signal(control, name, query, uid).await
+        }
         ["v1", "services", name, verb] if let Some(act) = Act::named(verb) => {
             if request.method() != Method::POST {
                 return Err(wrong_method(request, "POST"));
@@ -192,6 +199,28 @@ async fn act_on(control: &Control, name: &str, act: Act, by: u32, wait: Wait) ->
     let (reply, replied) = oneshot::channel();
     let name = Name::from(name);
     control.hand_over(protocol::Request::Act { name, act, by, wait, reply }).await?;
+    came_of_it(replied).await
+}
+
+async fn signal(control: &Control, name: &str, query: Query<'_>, by: u32) -> Answer {
+    let text = query.get("signal").unwrap_or_default();
+    let signal = Signal::parse(text).ok_or_else(|| {
+        let meant = nearest(&text.to_ascii_uppercase(), Signal::names());
+        let hint = meant.map_or_else(
+            || "a name or a number, as in `?signal=HUP`".to_owned(),
+            |it| format!("did you mean `{it}`?"),
+        );
+        let error = format!("there is no signal `{text}`");
+        Refusal::new(StatusCode::BAD_REQUEST, error, Some(hint))
+    })?;
+    known(&control.look().await?, name)?;
+    let (reply, replied) = oneshot::channel();
+    let name = Name::from(name);
+    control.hand_over(protocol::Request::Signal { name, signal, by, reply }).await?;
+    came_of_it(replied).await
+}
+
+async fn came_of_it(replied: oneshot::Receiver<Outcome>) -> Answer {
     let outcome = replied.await.map_err(|_| Refusal::ending())?;
     if outcome.ok {
         Ok(json(StatusCode::OK, &outcome))

@@ -97,6 +97,10 @@ async fn fake_loop(mut queue: mpsc::Receiver<Request>, status: Status, kind: Loo
             request if kind == Loop::Hangs => kept.push(request),
             Request::Status(reply) => drop(reply.send(status.clone())),
             Request::Turn(reply) => drop(reply.send(())),
+            Request::Signal { name, signal, by, reply } => {
+                let text = format!("{signal} to {name} by {by}");
+                drop(reply.send(Outcome { ok: true, text, hint: None, state: State::Up }));
+            }
             Request::Act { name, act, by, wait, reply } => {
                 let ok = &*name != "setup";
                 let text = format!("{name} {} by {by}, {wait:?}", act.name());

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use super::failure::{Failure, Report, Step};
-use super::launch::Launch;
+use super::launch::{Ground, Inherited, Launch, Session};
 use crate::plan::Resource;
 
 /// The standard streams.
@@ -45,11 +45,12 @@ pub(super) fn run(inside: &Inside<'_>) -> ! {
 
 fn prepare(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
     let launch = inside.launch;
-    // SAFETY: takes nothing. It fails only for a leader of a group, which a new child is not.
-    unsafe { libc::setsid() };
+    set_apart(launch.session);
     arrange_fds(inside, told)?;
-    // SAFETY: takes an integer.
-    unsafe { libc::umask(launch.umask) };
+    if let Some(umask) = launch.umask {
+        // SAFETY: takes an integer.
+        unsafe { libc::umask(umask) };
+    }
     raise_limits(launch)?;
     become_user(launch)?;
     if launch.no_new_privileges {
@@ -57,13 +58,32 @@ fn prepare(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
         let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         check(result, Step::NoNewPrivileges)?;
     }
-    // SAFETY: the string lives in the parent's memory, of which this is a copy.
-    check(unsafe { libc::chdir(launch.directory.as_ptr()) }, Step::Directory)?;
+    if let Some(directory) = &launch.directory {
+        // SAFETY: the string lives in the parent's memory, of which this is a copy.
+        check(unsafe { libc::chdir(directory.as_ptr()) }, Step::Directory)?;
+    }
     reset_signals();
     Ok(())
 }
 
-/// Gives the streams their places; everything else is closed by the exec.
+/// Makes it the leader of a group. The terminal, if it is to have one, is keepup's stdin.
+fn set_apart(session: Session) {
+    // SAFETY: integers in and out. The first two fail only for a leader, which a new child is not;
+    // the last where the terminal is gone, and then the program finds out. As TTOU is blocked, it
+    // does not stop who is not in the foreground yet.
+    unsafe {
+        match session {
+            Session::Own => _ = libc::setsid(),
+            Session::Shared(Ground::Back) => _ = libc::setpgid(0, 0),
+            Session::Shared(Ground::Fore) => {
+                libc::setpgid(0, 0);
+                libc::tcsetpgrp(0, libc::getpid());
+            }
+        }
+    }
+}
+
+/// Gives the streams their places; what is not kept is closed by the exec.
 fn arrange_fds(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
     // First out of the way: a source may have the number of another's place.
     let mut moved = [-1; FDS];
@@ -75,6 +95,14 @@ fn arrange_fds(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
         // SAFETY: takes integers. The copy loses CLOEXEC, as it must.
         check(unsafe { libc::dup2(from, place) }, Step::Streams)?;
     }
+    match inside.launch.inherited {
+        Inherited::Closed => close_inherited(),
+        Inherited::Kept => {}
+    }
+    Ok(())
+}
+
+fn close_inherited() {
     let (first, last) = (3_u32, libc::c_uint::MAX);
     // SAFETY: takes integers; nothing is closed yet, so the way to report stays open.
     let closed =
@@ -82,7 +110,6 @@ fn arrange_fds(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
     if closed != 0 {
         close_one_by_one();
     }
-    Ok(())
 }
 
 fn move_up(fd: RawFd) -> Result<RawFd, Failure> {

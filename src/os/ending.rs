@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::clock::now;
 use super::group::kill;
+use super::inbox::Inbox;
 use super::init::Place;
 use super::procfs;
 use super::signal::Bell;
@@ -22,12 +23,8 @@ pub(super) async fn end_all(place: Place, deaths: &mut Bell, limit: Duration) ->
     let deadline = now() + limit;
     loop {
         kill_all(place);
-        loop {
-            match peek() {
-                Peek::Dead { pid, .. } => wait::reap(pid),
-                Peek::AllAlive => break,
-                Peek::NoChildren => return Vec::new(),
-            }
+        if reap_all() == Left::Nobody {
+            return Vec::new();
         }
         let now = now();
         if deadline <= now {
@@ -38,6 +35,35 @@ pub(super) async fn end_all(place: Place, deaths: &mut Bell, limit: Duration) ->
         tokio::select! {
             () = poll_fn(|cx| deaths.poll_rung(cx)) => {}
             () = look_again => {}
+        }
+    }
+}
+
+/// The same where there is no loop.
+pub(super) fn end_all_blocking(place: Place, inbox: &Inbox, limit: Duration) {
+    let deadline = now() + limit;
+    loop {
+        kill_all(place);
+        let now = now();
+        if reap_all() == Left::Nobody || deadline <= now {
+            return;
+        }
+        inbox.next_within(LOOK_AGAIN.min(deadline - now));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Somebody,
+    Nobody,
+}
+
+fn reap_all() -> Left {
+    loop {
+        match peek() {
+            Peek::Dead { pid, .. } => wait::reap(pid),
+            Peek::AllAlive => return Left::Somebody,
+            Peek::NoChildren => return Left::Nobody,
         }
     }
 }

@@ -228,7 +228,7 @@ impl Report {
 }
 
 fn directory(launch: &Launch, error: i32) -> String {
-    let directory = lossy(&launch.directory);
+    let directory = launch.directory.as_ref().map(lossy).unwrap_or_default();
     match error {
         libc::ENOENT => format!("its directory `{directory}` does not exist"),
         libc::ENOTDIR => format!("its directory `{directory}` is not a directory"),

@@ -7,7 +7,7 @@
 
 use std::io;
 
-/// PATH for services where keepup was given none, as a bare container's PID 1 is.
+/// PATH for commands where keepup was given none, as a bare container's PID 1 is.
 pub(super) const PATH_DEFAULT: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

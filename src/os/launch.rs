@@ -5,12 +5,11 @@
 
 #![expect(unsafe_code, reason = "fork, and the signal mask round it")]
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::child;
 use super::environment;
 use super::identity::{self, Identity};
+use super::init::PATH_DEFAULT;
 use super::marker::Keepup;
 use super::spawner::Spawner;
 use crate::core::event::Pid;
@@ -45,7 +45,30 @@ pub struct Output {
     pub stderr: Stream,
 }
 
-/// One start of one command of a service.
+/// In which session a process is born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// A new one, without a terminal.
+    Own,
+    /// keepup's, in a group of its own; on the terminal that both have, this is its place.
+    Shared(Ground),
+}
+
+/// Whether a group may read from its terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ground {
+    Fore,
+    Back,
+}
+
+/// What keepup was started with beyond the standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inherited {
+    Closed,
+    Kept,
+}
+
+/// One start of one command, of a service or of a plain init.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) argv: Vec<CString>,
@@ -54,8 +77,9 @@ pub(super) struct Launch {
     pub(super) candidates: Vec<CString>,
     /// The PATH that they come from; `None`: the command names its file.
     pub(super) path: Option<String>,
-    pub(super) directory: CString,
-    pub(super) umask: libc::mode_t,
+    /// `None`: keepup's own, as with the mask below.
+    pub(super) directory: Option<CString>,
+    pub(super) umask: Option<libc::mode_t>,
     /// 0: as inherited.
     pub(super) nice: libc::c_int,
     pub(super) oom_score_adj: Option<CString>,
@@ -64,6 +88,8 @@ pub(super) struct Launch {
     /// The user as the plan spells it, for people.
     pub(super) user: Option<String>,
     pub(super) no_new_privileges: bool,
+    pub(super) session: Session,
+    pub(super) inherited: Inherited,
 }
 
 impl Launch {
@@ -88,8 +114,8 @@ impl Launch {
             environment: assignments(environment).map_err(cannot)?,
             candidates,
             path,
-            directory: c_string(service.directory.as_os_str().as_bytes()).map_err(cannot)?,
-            umask: service.umask,
+            directory: Some(c_string(service.directory.as_os_str().as_bytes()).map_err(cannot)?),
+            umask: Some(service.umask),
             nice: service.nice,
             oom_score_adj: match service.oom_score_adj {
                 0 => None,
@@ -99,6 +125,33 @@ impl Launch {
             identity,
             user: service.user.clone(),
             no_new_privileges: service.no_new_privileges,
+            session: Session::Own,
+            inherited: Inherited::Closed,
+        })
+    }
+
+    /// Of a command that is to run as if it had been started in keepup's place.
+    pub(super) fn as_keepup(command: &[String], session: Session) -> Result<Launch, String> {
+        let program = command.first().map_or("", String::as_str);
+        let cannot = |why: String| format!("cannot start `{program}`: {why}");
+        let path = std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
+        let (path, candidates) = candidates(program, &path).map_err(cannot)?;
+        let words = command.iter().map(|it| c_string(it.as_bytes()));
+        Ok(Launch {
+            argv: words.collect::<Result<_, _>>().map_err(cannot)?,
+            environment: assignments(std::env::vars_os()).map_err(cannot)?,
+            candidates,
+            path,
+            directory: None,
+            umask: None,
+            nice: 0,
+            oom_score_adj: None,
+            limits: Vec::new(),
+            identity: None,
+            user: None,
+            no_new_privileges: false,
+            session,
+            inherited: Inherited::Kept,
         })
     }
 
@@ -112,7 +165,7 @@ impl Launch {
     pub(super) fn start(
         self: &Arc<Launch>,
         spawner: &mut Spawner,
-        stdin: &OwnedFd,
+        stdin: BorrowedFd<'_>,
         output: &Output,
     ) -> Result<(Pid, OwnedFd), String> {
         self.try_start(spawner, stdin, output).map_err(|error| {
@@ -134,7 +187,7 @@ impl Launch {
     fn try_start(
         self: &Arc<Launch>,
         spawner: &mut Spawner,
-        stdin: &OwnedFd,
+        stdin: BorrowedFd<'_>,
         output: &Output,
     ) -> io::Result<(Pid, OwnedFd)> {
         let (heard, told) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
@@ -192,7 +245,9 @@ fn candidates(program: &str, path: &OsStr) -> Result<(Option<String>, Vec<CStrin
     Ok((Some(path.to_string_lossy().into_owned()), files.collect::<Result<_, _>>()?))
 }
 
-fn assignments(environment: BTreeMap<OsString, OsString>) -> Result<Vec<CString>, String> {
+fn assignments(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<CString>, String> {
     let lines = environment.into_iter().map(|(name, value)| {
         let mut line = name.into_vec();
         line.push(b'=');

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl Processes {
             outbox: VecDeque::new(),
             keepup,
             place,
-            spawner: Spawner::default(),
+            spawner: Spawner::with_threads(),
             files: files::raise_limit(),
             dev_null: launch::dev_null()?,
             deaths,
@@ -236,7 +236,7 @@ impl Processes {
             launch.limits.push((Resource::Nofile, inherited));
         }
         let launch = Arc::new(launch);
-        let (pid, told) = launch.start(&mut self.spawner, &self.dev_null, output)?;
+        let (pid, told) = launch.start(&mut self.spawner, self.dev_null.as_fd(), output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
         match Starting::new(launch, told) {

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Read};
 
 use crate::core::event::Pid;
+use crate::plan::Signal;
 
 /// More of an environment than this is not looked at, in bytes; the marker stands at its end, and
 /// the kernel allows no more than this by default.
@@ -50,6 +51,17 @@ impl Stat {
 /// What the kernel says about a process; `None` if there is no such process.
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
     Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Does this signal have its default effect on a process, neither caught nor ignored? `false` if
+/// there is no such process.
+pub(super) fn has_default(pid: Pid, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let is_in = |key: &str| {
+        let mask = status.lines().find_map(|it| it.strip_prefix(key))?.trim();
+        Some(u64::from_str_radix(mask, 16).ok()? >> (signal.0 - 1) & 1 == 1)
+    };
+    is_in("SigCgt:") == Some(false) && is_in("SigIgn:") == Some(false)
 }
 
 /// The children of this process, those of all its threads.

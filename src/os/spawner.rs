@@ -22,10 +22,11 @@ const WORKERS_MAX: usize = 2;
 /// Of a child until it has its program, and of a thread, in bytes.
 const STACK: usize = 64 * 1024;
 
-/// The threads; started when they are needed.
+/// The threads, started when they are needed. By default there are none, and all is forked.
 #[derive(Debug, Default)]
 pub(super) struct Spawner {
     workers: Vec<Worker>,
+    workers_max: usize,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,10 @@ struct Job {
 pub(super) struct Born(AtomicI32);
 
 impl Spawner {
+    pub(super) fn with_threads() -> Spawner {
+        Spawner { workers: Vec::new(), workers_max: WORKERS_MAX }
+    }
+
     /// Starts a program; `None` if no thread is free, or to be had. Returns as soon as the child
     /// exists, or cannot.
     pub(super) fn start(
@@ -69,7 +74,7 @@ impl Spawner {
         if let Some(free) = self.workers.iter().position(is_free) {
             return self.workers.get(free);
         }
-        if self.workers.len() == WORKERS_MAX {
+        if self.workers.len() == self.workers_max {
             return None;
         }
         let (jobs, todo) = sync_channel(1);

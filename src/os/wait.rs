@@ -46,6 +46,18 @@ pub(super) fn peek() -> Peek {
     Peek::Dead { pid: Pid(pid), exit }
 }
 
+/// Was this child stopped since it was last asked?
+pub(super) fn has_stopped(pid: Pid) -> bool {
+    let mut siginfo = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let Ok(id) = libc::id_t::try_from(pid.0) else { return false };
+    // SAFETY: the kernel writes one siginfo_t to a place that is one.
+    let result = unsafe {
+        libc::waitid(libc::P_PID, id, siginfo.as_mut_ptr(), libc::WSTOPPED | libc::WNOHANG)
+    };
+    // SAFETY: all bytes zero is a siginfo_t, too.
+    result == 0 && unsafe { siginfo.assume_init().si_pid() } == pid.0
+}
+
 /// Lets a zombie go; its number may be used again from here on.
 pub(super) fn reap(pid: Pid) {
     // SAFETY: a null status is allowed: the status is known already.

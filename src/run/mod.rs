@@ -3,6 +3,7 @@
 //! Before it, a failure ends keepup with an error. Once it turns, none does: a failure is an event.
 
 mod held;
+mod init;
 mod keeper;
 mod operator;
 pub mod shown;
@@ -21,6 +22,7 @@ use keeper::Keeper;
 use operator::Operators;
 use world::{Turn, World};
 
+pub use init::init;
 pub use start::{Failed, run};
 
 /// The loop, and what it turns.
@@ -102,6 +104,13 @@ impl Loop {
             }
             Request::Turn(reply) => {
                 let _ = reply.send(());
+                None
+            }
+            Request::Signal { name, signal, by, reply } => {
+                if let Some(service) = self.core.service(&name) {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(self.world.pass_on(service, signal, by));
+                }
                 None
             }
             Request::Act { name, act, by, wait, reply } => self.act(name, act, by, wait, reply),

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{Act, Outcome};
 use crate::core::{Service, State, Supervisor, Want};
-use crate::plan::Name;
+use crate::plan::{Name, Signal};
 use crate::status;
 
 /// Operators that may wait at once; a further one is answered without waiting.
@@ -75,6 +75,26 @@ pub(super) struct GoalOf(Goal);
 /// What is told to an operator who does not wait.
 pub(super) fn under_way(act: Act, service: &Service) -> Outcome {
     say(service, true, format!("{} of {} is under way", act.name(), service.name()), None)
+}
+
+/// What is told to an operator who wanted a signal passed on.
+pub(super) fn passed_on(service: &Service, signal: Signal) -> Outcome {
+    let name = service.name();
+    match (service.pid(), service.plan.rewrite.apply(signal)) {
+        (None, _) => {
+            let text = format!("cannot send {signal} to {name}: it is not running");
+            say(service, false, text, Some(format!("keepup start {name}")))
+        }
+        (Some(_), None) => {
+            say(service, true, format!("{signal} is dropped by `rewrite` of {name}"), None)
+        }
+        (Some(pid), Some(sent)) if sent == signal => {
+            say(service, true, format!("sent {signal} to {name}, pid {pid}"), None)
+        }
+        (Some(pid), Some(sent)) => {
+            say(service, true, format!("sent {sent} for {signal} to {name}, pid {pid}"), None)
+        }
+    }
 }
 
 fn outcome(core: &Supervisor, service: &Service, goal: Goal) -> Option<Outcome> {

@@ -17,6 +17,7 @@ use super::world::World;
 use crate::control::protocol::{LogQuery, REQUESTS_MAX, socket_path};
 use crate::control::{self, Control, LockError, Request, Socket, SocketError, Sources};
 use crate::core::Supervisor;
+use crate::core::event::SpawnFailure;
 use crate::logs::{self, Console, Logs, Trouble};
 use crate::os::clock::now;
 use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
@@ -37,6 +38,8 @@ pub enum Failed {
     Lock(LockError),
     /// Another keepup answers at the same control socket.
     Socket(SocketError),
+    /// The command of a plain init could not be run.
+    Start(SpawnFailure),
     /// The system lacks something that keepup cannot do without.
     System(&'static str, io::Error),
 }
@@ -46,6 +49,7 @@ impl fmt::Display for Failed {
         match self {
             Failed::Lock(error) => error.fmt(f),
             Failed::Socket(error) => error.fmt(f),
+            Failed::Start(failure) => f.write_str(&failure.reason),
             Failed::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }

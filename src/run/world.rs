@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::held::Held;
-use crate::control::Request;
+use super::operator;
+use crate::control::{Outcome, Request};
 use crate::core::event::{Answer, Effect, Event, Pid, Short, Ticket, Time};
 use crate::core::{Service, Supervisor};
 use crate::logs::Logs;
@@ -171,6 +172,17 @@ impl World {
             // The loop does these itself.
             Effect::Save | Effect::Exit { .. } => {}
         }
+    }
+
+    /// Passes on a signal to the service, as an operator wants; what came of it.
+    pub(super) fn pass_on(&mut self, service: &Service, signal: Signal, by: u32) -> Outcome {
+        let outcome = operator::passed_on(service, signal);
+        if let (Some(pid), Some(signal)) = (service.pid(), service.plan.rewrite.apply(signal)) {
+            self.processes.signal(pid, signal);
+            let text = format!("{}, asked by uid {by}", outcome.text);
+            self.journal.say_of(Level::Info, service.name(), &text);
+        }
+        outcome
     }
 
     fn with(&mut self, core: &Supervisor, name: &Name, act: impl FnOnce(&mut Self, &Service)) {

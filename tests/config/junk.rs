@@ -180,6 +180,7 @@ fn any_command_line_is_answered() {
             http: some(&mut dice),
             command: (0..dice.below(3)).map(|_| dice.pick(&BITS).to_owned()).collect(),
             directory: "/srv".into(),
+            ..CommandLine::default()
         };
         if let Err(problems) = config::command_line(&line, &surroundings()) {
             assert!(problems.to_string().contains("command line:1:"), "{problems}");
