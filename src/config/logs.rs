@@ -9,7 +9,10 @@ use super::source::joined;
 use super::unavailable::{self, Table};
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::{Compress, Logs};
+use crate::plan::{Compress, LogFormat, Logs};
+
+const FORMATS: [(&str, LogFormat); 3] =
+    [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const COMPRESS: [(&str, Compress); 2] = [("none", Compress::None), ("gzip", Compress::Gzip)];
 
@@ -22,6 +25,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
     let max_total = section.maybe("max_total", Value::size);
     let compress = section.or("compress", Compress::None, |it| it.word(&COMPRESS));
     let console = section.or("console", outside.console, Value::truth);
+    let format = section.or("format", LogFormat::Raw, |it| it.word(&FORMATS));
     let buffer = section.or("buffer", 1 << 20, buffer);
     unavailable::refuse(Table::Logs, section);
     section.refuse_unknown();
@@ -42,6 +46,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
         max_total: max_total?,
         compress: compress?,
         console: console?,
+        format: format?,
         buffer: buffer?,
         ..Logs::usual(file?)
     })

@@ -11,6 +11,7 @@
 mod backlog;
 mod console;
 mod file;
+mod form;
 mod gzip;
 mod intake;
 mod lane;
@@ -114,6 +115,7 @@ impl Logs {
         let mut registry = lock(&self.shared.registry);
         if let Some(service) = registry.services.get_mut(name)
             && service.plan.file == plan.file
+            && service.plan.format == plan.format
             && service.owner == owner
         {
             if service.plan != *plan {
@@ -124,7 +126,7 @@ impl Logs {
         }
         let folder = plan.file.parent().unwrap_or(Path::new("/"));
         let lane = self.lane(&mut registry, folder).map_err(cannot)?;
-        registry.keys += 1;
+        registry.keys += stream::PIPES_MAX;
         let tell = Arc::clone(&self.shared.tell);
         let troubles = Troubles::new(Arc::clone(name), plan.file.clone(), tell);
         let (key, rest) = (registry.keys, (troubles, self.shared.packer.clone()));
@@ -153,6 +155,20 @@ impl Logs {
     pub fn writer(&self, name: &Name) -> io::Result<OwnedFd> {
         match self.stream(name) {
             Some(stream) => stream.writer(),
+            None => Err(io::Error::other("it has no logs")),
+        }
+    }
+
+    /// Duplicates of the service's ends of its pipes, to be stdout and stderr of this run. They
+    /// are two ends of one pipe where the format does not tell the streams apart, which keeps
+    /// their order.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Logs::writer`].
+    pub fn begin_run(&self, name: &Name, run: u64) -> io::Result<[OwnedFd; 2]> {
+        match self.stream(name) {
+            Some(stream) => stream.begin_run(run),
             None => Err(io::Error::other("it has no logs")),
         }
     }

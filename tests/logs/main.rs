@@ -4,6 +4,7 @@
 mod disk;
 mod files;
 mod flow;
+mod forms;
 mod memory;
 mod pack;
 mod show;
