@@ -1,4 +1,5 @@
-//! Log throughput, with rotation, against `cat > file`: in turn, several rounds, same writer.
+//! Log throughput, with rotation, against `cat > file` and the loggers that are installed: in turn,
+//! several rounds, same writer.
 //!
 //! `cargo bench --bench logs -- [MIB] [ROUNDS] [FOLDER] [BYTES A WRITE]`
 #![expect(clippy::unwrap_used, reason = "a measurement may fail loudly")]
@@ -14,11 +15,14 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use keepup::logs::{Console, Logs};
-use keepup::plan::{self, Name};
+use keepup::plan::{self, LogFormat, Name};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 const LINE: usize = 100;
+const FORMATS: [(&str, LogFormat); 3] =
+    [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOGGERS: [&str; 3] = ["svlogd", "s6-log", "multilog"];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
@@ -26,7 +30,13 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("write") => write(number(1, 0), number(2, 0)),
         Some("cat") => report(cat(Path::new(&args[1]), number(2, 0), number(3, 0))),
-        Some("keepup") => report(keepup(Path::new(&args[1]), number(2, 0), number(3, 0))),
+        Some(subject) if FORMATS.iter().any(|it| it.0 == subject) => {
+            let format = FORMATS.iter().find(|it| it.0 == subject).unwrap().1;
+            report(keepup(Path::new(&args[1]), format, number(2, 0), number(3, 0)));
+        }
+        Some(subject) if LOGGERS.contains(&subject) => {
+            report(logger(subject, Path::new(&args[1]), number(2, 0), number(3, 0)));
+        }
         _ => {
             let folder = args.get(2).map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
             compare(number(0, 1024), number(1, 5), Path::new(folder), number(3, 65536));
@@ -40,37 +50,42 @@ type Cost = (Duration, Duration, Duration);
 
 fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
     println!("{mib} MiB of {LINE}-byte lines, {chunk} bytes a write, in {}", folder.display());
-    let mut ratios = Vec::new();
-    for round in 1..=rounds {
-        let subjects = if round % 2 == 0 { ["keepup", "cat"] } else { ["cat", "keepup"] };
-        let mut costs = subjects.map(|it| measure(it, folder, mib, chunk));
-        if round % 2 == 0 {
-            costs.reverse();
+    let installed = |it: &&str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(it).exists())
+    };
+    let ours = FORMATS.map(|it| it.0);
+    let subjects: Vec<&str> =
+        ["cat"].into_iter().chain(ours).chain(LOGGERS.into_iter().filter(installed)).collect();
+    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); subjects.len()];
+    for round in 0..rounds {
+        for nth in 0..subjects.len() {
+            let at = (round + nth) % subjects.len();
+            costs[at].push(measure(subjects[at], folder, mib, chunk));
         }
-        let [cat, keepup] = costs;
-        let speed = |cost: Cost| f64::from(u32::try_from(mib).unwrap()) / cost.0.as_secs_f64();
-        println!(
-            "round {round}: cat {:.0} MiB/s, {:.0?} + {:.0?} CPU; keepup {:.0} MiB/s, {:.0?} + {:.0?} CPU",
-            speed(cat),
-            cat.1,
-            cat.2,
-            speed(keepup),
-            keepup.1,
-            keepup.2
-        );
-        let per = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
-        ratios.push([
-            speed(keepup) / speed(cat),
-            per(keepup.1, cat.1),
-            per(keepup.1 + keepup.2, cat.1 + cat.2),
-        ]);
     }
-    let [speed, cpu, total] = [0, 1, 2].map(|at| {
-        let mut all: Vec<f64> = ratios.iter().map(|it| it[at]).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    });
-    println!("median: speed {speed:.2} x cat, CPU {cpu:.2} x cat, with the writer's {total:.2} x");
+    let mib = f64::from(u32::try_from(mib).unwrap());
+    println!("medians    MiB/s   x cat  CPU s/GiB   x cat");
+    let [cat_speed, cat_cpu] = [speed(&costs[0], mib), cpu_per_gib(&costs[0], mib)];
+    for (subject, costs) in subjects.iter().zip(&costs) {
+        let [speed, cpu] = [speed(costs, mib), cpu_per_gib(costs, mib)];
+        let [faster, dearer] = [speed / cat_speed, cpu / cat_cpu];
+        println!("{subject:<9} {speed:>6.0}  {faster:>6.2} {cpu:>10.2}  {dearer:>6.2}");
+    }
+}
+
+fn speed(costs: &[Cost], mib: f64) -> f64 {
+    median(costs.iter().map(|it| mib / it.0.as_secs_f64()).collect())
+}
+
+/// CPU seconds of the reader.
+fn cpu_per_gib(costs: &[Cost], mib: f64) -> f64 {
+    median(costs.iter().map(|it| it.1.as_secs_f64() * 1024.0 / mib).collect())
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
 /// Runs one subject in a process of its own, so that its CPU time is its own.
@@ -96,29 +111,46 @@ fn report(cost: Cost) {
 }
 
 fn cat(folder: &Path, mib: usize, chunk: usize) -> Cost {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let file = File::create(folder.join("cat.log")).unwrap();
-    let start = Instant::now();
-    let mut cat = Command::new("cat").stdin(read).stdout(file).spawn().unwrap();
-    let mut writer = writer(mib, chunk, write.into());
-    assert!(cat.wait().unwrap().success());
-    let wall = start.elapsed();
-    // The writer is not waited for yet, so this is what cat took.
-    let reader = cpu(UsageWho::RUSAGE_CHILDREN);
-    assert!(writer.wait().unwrap().success());
-    (wall, reader, cpu(UsageWho::RUSAGE_CHILDREN).checked_sub(reader).unwrap())
+    let mut cat = Command::new("cat");
+    cat.stdout(File::create(folder.join("cat.log")).unwrap());
+    feed(cat, mib, chunk)
 }
 
-fn keepup(folder: &Path, mib: usize, chunk: usize) -> Cost {
+/// Another logger, at the same sizes as far as it goes.
+fn logger(name: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
+    let place = folder.join(name);
+    std::fs::create_dir_all(&place).unwrap();
+    let mut command = Command::new(name);
+    match name {
+        "svlogd" => std::fs::write(place.join("config"), "s50000000\nn10\n").unwrap(),
+        "s6-log" => drop(command.args(["n10", "s50000000"])),
+        // Its largest size.
+        _ => drop(command.args(["s16777215", "n10"])),
+    }
+    command.arg(&place);
+    feed(command, mib, chunk)
+}
+
+fn feed(mut command: Command, mib: usize, chunk: usize) -> Cost {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let start = Instant::now();
+    let mut reader = command.stdin(read).spawn().unwrap();
+    // It holds the reading end, and must not outlive the start.
+    drop(command);
+    let mut writer = writer(mib, chunk, write.into());
+    assert!(reader.wait().unwrap().success());
+    let wall = start.elapsed();
+    // The writer is not waited for yet, so this is what the reader took.
+    let taken = cpu(UsageWho::RUSAGE_CHILDREN);
+    assert!(writer.wait().unwrap().success());
+    (wall, taken, cpu(UsageWho::RUSAGE_CHILDREN).checked_sub(taken).unwrap())
+}
+
+fn keepup(folder: &Path, format: LogFormat, mib: usize, chunk: usize) -> Cost {
     let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
     let name = Name::from("api");
-    let plan = plan::Logs {
-        file: PathBuf::from(folder).join("api.log"),
-        max_size: 50_000_000,
-        keep: 10,
-        console: false,
-        buffer: 1 << 20,
-    };
+    let file = PathBuf::from(folder).join("api.log");
+    let plan = plan::Logs { format, ..plan::Logs::usual(file) };
     logs.add(&name, &plan, None).unwrap();
     let out = File::from(logs.writer(&name).unwrap());
     let start = Instant::now();
@@ -140,7 +172,7 @@ fn drains(folder: &Path) {
     let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
     let name = Name::from("api");
     let (file, max_size) = (folder.join("api.log"), 50_000_000);
-    let plan = plan::Logs { file, max_size, keep: 10, console: false, buffer: 1 << 20 };
+    let plan = plan::Logs { max_size, ..plan::Logs::usual(file) };
     logs.add(&name, &plan, None).unwrap();
     let mut out = File::from(logs.writer(&name).unwrap());
     let mut times: Vec<Duration> = Vec::new();

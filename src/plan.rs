@@ -628,10 +628,65 @@ pub struct Logs {
     pub file: PathBuf,
     /// It is rotated at the first line end past this many bytes.
     pub max_size: u64,
+    /// It is rotated when it is so old; looked at whenever something is written.
+    pub max_age: Option<Duration>,
     /// How many rotated files are kept beside it.
     pub keep: u32,
+    /// Bytes that all files together may have; the oldest are given up for it.
+    pub max_total: Option<u64>,
+    /// What becomes of rotated files.
+    pub compress: Compress,
     /// Lines go to keepup's own stdout, too.
     pub console: bool,
+    /// What stands in a line.
+    pub format: LogFormat,
     /// Bytes kept in memory while they cannot be written.
     pub buffer: u64,
+}
+
+impl Logs {
+    /// This file, and for everything else what stands in no configuration.
+    pub fn usual(file: PathBuf) -> Logs {
+        Logs {
+            file,
+            max_size: 50_000_000,
+            max_age: None,
+            keep: 10,
+            max_total: None,
+            compress: Compress::None,
+            console: false,
+            format: LogFormat::Raw,
+            buffer: 1 << 20,
+        }
+    }
+}
+
+/// What becomes of rotated files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// They stay as they are.
+    None,
+    /// They are compressed as gzip does it.
+    Gzip,
+}
+
+/// What stands in a line of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// What the service printed, byte by byte.
+    Raw,
+    /// The time and the stream before it.
+    Text,
+    /// A JSON object with time, service, stream, run and message.
+    Json,
+}
+
+impl LogFormat {
+    /// Each line says when it was printed.
+    pub fn has_times(self) -> bool {
+        match self {
+            LogFormat::Raw => false,
+            LogFormat::Text | LogFormat::Json => true,
+        }
+    }
 }

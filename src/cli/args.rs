@@ -1,6 +1,7 @@
 //! The command line, as it is written.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -70,6 +71,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what services printed, from all their files, also while no keepup runs.
+    Logs(LogArguments),
     /// Exit with 0 if every service that is wanted up is ready or done, else with 1.
     Healthcheck {
         /// Only this service.
@@ -116,6 +119,51 @@ pub struct ActArguments {
     /// Do not wait for what comes of it.
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// The arguments of `logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct LogArguments {
+    /// One service; by default all, each line with its service's name.
+    pub name: Option<String>,
+    /// The last N lines, or `all`; by default 100, or all that --since and --grep let through.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<Lines>,
+    /// And then each line as it comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines that are no older, such as 10m; for the log formats text and json.
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<String>,
+    /// Lines in which this regular expression is found.
+    #[arg(long, value_name = "RE")]
+    pub grep: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How many lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// The last so many.
+    Last(usize),
+    /// All.
+    All,
+}
+
+impl FromStr for Lines {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Lines, String> {
+        match text {
+            "all" => Ok(Lines::All),
+            number => number
+                .parse()
+                .map(Lines::Last)
+                .map_err(|_| "must be a whole number, or all".to_owned()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod healthcheck;
 pub mod init;
+mod logs;
 mod output;
 mod remote;
 mod run;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use self::args::{ActArguments, Arguments, Command, RunArguments};
+pub use self::args::{ActArguments, Arguments, Command, Lines, LogArguments, RunArguments};
 pub use self::error::{Error, Kind};
 use crate::config::Surroundings;
 use crate::control::Act;
@@ -81,6 +82,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
             let follow = if follow { Follow::Yes } else { Follow::No };
             events::events(&remote()?, follow, form).map(done)
         }
+        Command::Logs(it) => logs::logs(&remote()?, config.as_deref(), &it).map(done),
         Command::Healthcheck { name } => {
             healthcheck::healthcheck(&remote()?, name.as_deref()).map(done)
         }

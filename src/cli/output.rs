@@ -8,8 +8,13 @@ use crate::report::log::wants_colour;
 
 /// Prints a text as it is.
 pub(super) fn print(text: impl Display) -> Result<(), Error> {
+    write(text.to_string().as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(super) fn write(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    let printed = write!(out, "{text}").and_then(|()| out.flush());
+    let printed = out.write_all(bytes).and_then(|()| out.flush());
     printed.map_err(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Error::new(Kind::Unread, "nobody reads the output any more");

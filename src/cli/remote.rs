@@ -70,6 +70,23 @@ impl Remote {
         self.wanted(self.wait(streamed)?).map(drop)
     }
 
+    /// The answer to a `GET`, which must be a success, piece by piece as it comes.
+    pub(super) fn pieces(
+        &self,
+        path: &str,
+        take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self.wait(client::pieces::<Error>(&self.socket, path, take))? {
+            None => Ok(()),
+            Some(refusal) => Err(self.refused(&refusal)),
+        }
+    }
+
+    /// Waits for so long.
+    pub(super) fn pause(&self, time: Duration) {
+        self.runtime.block_on(tokio::time::sleep(time));
+    }
+
     fn ask(&self, method: Method, path: &str, patience: Patience) -> Result<Reply, Error> {
         self.wait(async {
             client::call(&self.socket, method, path, patience).await.map_err(Error::from)

@@ -4,22 +4,52 @@ use std::path::PathBuf;
 
 use super::section::Section;
 use super::service::Outside;
+use super::size;
 use super::source::joined;
 use super::unavailable::{self, Table};
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::Logs;
+use crate::plan::{Compress, LogFormat, Logs};
+
+const FORMATS: [(&str, LogFormat); 3] =
+    [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const COMPRESS: [(&str, Compress); 2] = [("none", Compress::None), ("gzip", Compress::Gzip)];
 
 pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> Option<Logs> {
     let usual = outside.log_dir.join(format!("{name}.log"));
     let file = section.or("file", usual, |it| file(it, outside));
     let max_size = section.or("max_size", 50_000_000, Value::size);
+    let max_age = section.maybe("max_age", Value::duration);
     let keep = section.or("keep", 10, |it| it.count(0..=10_000));
+    let max_total = section.maybe("max_total", Value::size);
+    let compress = section.or("compress", Compress::None, |it| it.word(&COMPRESS));
     let console = section.or("console", outside.console, Value::truth);
+    let format = section.or("format", LogFormat::Raw, |it| it.word(&FORMATS));
     let buffer = section.or("buffer", 1 << 20, buffer);
     unavailable::refuse(Table::Logs, section);
     section.refuse_unknown();
-    Some(Logs { file: file?, max_size: max_size?, keep: keep?, console: console?, buffer: buffer? })
+    if let (Some(Some(total)), Some(size)) = (max_total, max_size)
+        && total < size
+    {
+        let [total, size] = [total, size].map(size::print);
+        section.at("max_total").refuse(Wrong::hinted(
+            format!("`max_total` must be `max_size` at least, found {total} and {size}"),
+            "the current file alone may grow to `max_size`",
+        ));
+        return None;
+    }
+    Some(Logs {
+        max_size: max_size?,
+        max_age: max_age?,
+        keep: keep?,
+        max_total: max_total?,
+        compress: compress?,
+        console: console?,
+        format: format?,
+        buffer: buffer?,
+        ..Logs::usual(file?)
+    })
 }
 
 fn file(value: Value<'_>, outside: Outside<'_>) -> Option<PathBuf> {

@@ -125,6 +125,29 @@ async fn whole(status: StatusCode, body: Incoming) -> Result<Reply, ClientError>
     Ok(Reply { status, body: body.to_bytes() })
 }
 
+/// Asks for a path, and hands over the answer piece by piece as it comes; an answer that is no
+/// success is returned.
+pub async fn pieces<E: From<ClientError>>(
+    socket: &Path,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Option<Reply>, E> {
+    let broken = |why: String| ClientError::Broken(why);
+    let (head, mut body) = send(socket, Method::GET, path).await?.into_parts();
+    if !head.status.is_success() {
+        let body = Limited::new(body, ANSWER_MAX).collect().await;
+        let body = body.map_err(|it| broken(it.to_string()))?.to_bytes();
+        return Ok(Some(Reply { status: head.status, body }));
+    }
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|it| broken(it.to_string()))?;
+        if let Ok(bytes) = frame.into_data() {
+            take(&bytes)?;
+        }
+    }
+    Ok(None)
+}
+
 async fn send(
     socket: &Path,
     method: Method,

@@ -6,6 +6,7 @@
 
 pub mod client;
 mod lock;
+mod logs;
 pub mod protocol;
 mod route;
 mod server;
@@ -17,6 +18,7 @@ pub(crate) mod scratch;
 mod tests;
 
 pub use self::lock::{Lock, LockError, lock};
+pub use self::logs::{LogLines, NotShown, OpenLog};
 pub use self::protocol::{Act, Outcome, Request, Wait};
-pub use self::server::{Control, LogCounts, LogTail, Sources};
+pub use self::server::{Control, LogCounts, Sources};
 pub use self::socket::{Socket, SocketError};

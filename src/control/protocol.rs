@@ -1,6 +1,7 @@
 //! The words of control: what the server asks of the loop, and what client and server say to each
 //! other.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -155,4 +156,82 @@ pub fn events_path(follow: Follow, lines: Option<usize>) -> String {
     };
     let lines = lines.map(|it| format!("&lines={it}")).unwrap_or_default();
     format!("/v1/events?follow={follow}{lines}")
+}
+
+/// Which lines of which log are asked for, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Of this service; `None`: of all.
+    pub service: Option<String>,
+    /// The last so many; `None`: all.
+    pub lines: Option<usize>,
+    /// And then each as it comes.
+    pub follow: bool,
+    /// No older than this duration.
+    pub since: Option<String>,
+    /// Those in which this regular expression is found.
+    pub grep: Option<String>,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+/// `GET`: lines of a log.
+pub fn logs_path(query: &LogQuery) -> String {
+    let LogQuery { service, lines, follow, since, grep, json } = query;
+    let path = match service {
+        Some(name) => format!("/v1/services/{name}/logs"),
+        None => "/v1/logs".to_owned(),
+    };
+    let lines = lines.map_or_else(|| "all".to_owned(), |it| it.to_string());
+    let text = |key, value: &Option<String>| {
+        value.as_ref().map(|it| format!("&{key}={}", encode(it))).unwrap_or_default()
+    };
+    let (since, grep) = (text("since", since), text("grep", grep));
+    format!("{path}?lines={lines}&follow={follow}&json={json}{since}{grep}")
+}
+
+/// A text as it may stand in a query.
+///
+/// Source: RFC 3986, 2.1 and 2.3.
+fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The text that stands in a query; what is no encoding stands for itself.
+pub(super) fn decode(encoded: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = encoded.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|it| std::str::from_utf8(it).ok());
+        let byte = code.and_then(|it| u8::from_str_radix(it, 16).ok()).filter(|_| first == b'%');
+        if let Some(byte) = byte {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(if first == b'+' { b' ' } else { first });
+            rest = after;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decode, encode};
+
+    #[test]
+    fn any_text_survives_a_query() {
+        for text in ["", "a b", "100%", "é+&=#?/", "%zz", "^ERROR|x{2,}$"] {
+            assert_eq!(decode(&encode(text)), text);
+        }
+        assert_eq!(decode("a+b%20c%"), "a b c%");
+    }
 }

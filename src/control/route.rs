@@ -9,8 +9,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
+use super::logs::logs;
 use super::protocol::{self, Act, Failure, Outcome, Wait};
 use super::server::Control;
 use crate::core::event::Short;
@@ -21,12 +21,6 @@ use crate::status::{ServiceStatus, Stamp, Status};
 
 /// Events on their way to one follower.
 const PIECES_MAX: usize = 16;
-/// Lines of a log, unless a client says otherwise, and at most.
-const LOG_LINES: usize = 100;
-const LOG_LINES_MAX: usize = 100_000;
-/// How long a log may take to be read.
-const LOG_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// By which way a request came, and so who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
@@ -47,7 +41,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>, hint: Option<String>) -> Refusal {
+    pub(super) fn new(
+        status: StatusCode,
+        error: impl Into<String>,
+        hint: Option<String>,
+    ) -> Refusal {
         Refusal { status, failure: Failure { error: error.into(), hint }, allow: None }
     }
 
@@ -69,7 +67,7 @@ impl Refusal {
     }
 }
 
-type Answer = Result<Response<Body>, Refusal>;
+pub(super) type Answer = Result<Response<Body>, Refusal>;
 
 /// Answers a request.
 pub(super) async fn answer(
@@ -166,7 +164,12 @@ async fn operate(
         }
         ["v1", "services", name, "logs"] => {
             only_to_look(request)?;
-            logs(control, name, query).await
+            known(&control.look().await?, name)?;
+            logs(control, Some(*name), query).await
+        }
+        ["v1", "logs"] => {
+            only_to_look(request)?;
+            logs(control, None, query).await
         }
         ["v1", "services", name, "signal"] => {
             if request.method() != Method::POST {
@@ -330,44 +333,19 @@ fn piece(line: &str) -> Bytes {
     Bytes::from(format!("{line}\n"))
 }
 
-async fn logs(control: &Control, name: &str, query: Query<'_>) -> Answer {
-    known(&control.look().await?, name)?;
-    let lines = query.number("lines")?.unwrap_or(LOG_LINES).min(LOG_LINES_MAX);
-    if control.sources.log_tail.is_none() {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "logs are not shown here", None));
-    }
-    let (sources, name) = (control.sources.clone(), name.to_owned());
-    let read = tokio::task::spawn_blocking(move || {
-        sources.log_tail.as_ref().map_or_else(|| Ok(Vec::new()), |tail| tail(&name, lines))
-    });
-    let failed = |why: String| {
-        let error = format!("cannot read the log: {why}");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error, None)
-    };
-    match timeout(LOG_WAIT_MAX, read).await {
-        Ok(Ok(Ok(bytes))) => {
-            let body = Body::Whole(Some(Bytes::from(bytes)));
-            Ok(response(StatusCode::OK, "text/plain; charset=utf-8", body))
-        }
-        Ok(Ok(Err(error))) => Err(failed(error.to_string())),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("timed out after {}", Short(LOG_WAIT_MAX)))),
-    }
-}
-
 /// The part of a path after its question mark.
 #[derive(Clone, Copy, Debug)]
-struct Query<'a>(&'a str);
+pub(super) struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    fn get(self, key: &str) -> Option<&'a str> {
+    pub(super) fn get(self, key: &str) -> Option<&'a str> {
         self.0.split('&').find_map(|it| {
             let (name, value) = it.split_once('=').unwrap_or((it, ""));
             (name == key).then_some(value)
         })
     }
 
-    fn number(self, key: &str) -> Result<Option<usize>, Refusal> {
+    pub(super) fn number(self, key: &str) -> Result<Option<usize>, Refusal> {
         let Some(text) = self.get(key) else {
             return Ok(None);
         };
@@ -389,7 +367,7 @@ fn text(status: StatusCode, text: String) -> Response<Body> {
     response(status, "text/plain; charset=utf-8", Body::from(text))
 }
 
-fn response(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
+pub(super) fn response(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::logs::OpenLog;
 use super::protocol::Request;
 use super::route::{Door, Refusal, answer};
 use super::socket::Socket;
@@ -23,8 +24,10 @@ use crate::status::Status;
 
 /// Connections at one door at the same time; more wait until one is over.
 const CONNECTIONS_MAX: u32 = 64;
-/// Clients that follow events, of all doors.
+/// Clients that follow events or logs, of all doors.
 const FOLLOWERS_MAX: usize = 16;
+/// Clients that read a log to its end.
+const READERS_MAX: usize = 4;
 /// How long the loop may take for a turn.
 const LOOP_WAIT_MAX: Duration = Duration::from_secs(2);
 /// From one attempt at a taken port to the next.
@@ -32,8 +35,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// After a failed accept: the process is out of files, and trying again at once makes it no better.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The last lines of a service's log: its name, and how many. May block.
-pub type LogTail = Box<dyn Fn(&str, usize) -> io::Result<Vec<u8>> + Send + Sync>;
 /// What became of every service's output so far. Must not block.
 pub type LogCounts = Box<dyn Fn() -> Vec<LogCount> + Send + Sync>;
 
@@ -48,7 +49,7 @@ pub struct Sources {
     /// Memory, CPU, host.
     pub usage: Sampler,
     /// Absent: no logs are shown.
-    pub log_tail: Option<LogTail>,
+    pub open_log: Option<OpenLog>,
     /// Absent: no counts are shown.
     pub log_counts: Option<LogCounts>,
 }
@@ -66,17 +67,19 @@ pub struct Control {
     pub(super) followers: Arc<Semaphore>,
     operators: Arc<Semaphore>,
     visitors: Arc<Semaphore>,
+    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Control {
     /// Control that answers from these sources.
     pub fn new(sources: Sources) -> Control {
-        let connections = || Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        let slots = |count| Arc::new(Semaphore::new(count));
         Control {
             sources: Arc::new(sources),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
-            operators: connections(),
-            visitors: connections(),
+            followers: slots(FOLLOWERS_MAX),
+            operators: slots(CONNECTIONS_MAX as usize),
+            visitors: slots(CONNECTIONS_MAX as usize),
+            readers: slots(READERS_MAX),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::client::{ClientError, Patience, Reply, call, stream};
-use super::protocol::{Follow, REQUESTS_MAX, act_path, events_path};
+use super::protocol::{Follow, LogQuery, REQUESTS_MAX, act_path, events_path};
 use super::scratch::Scratch;
 use super::*;
 use crate::core::event::{Note, Pid};
@@ -39,6 +39,19 @@ enum Loop {
     Hangs,
 }
 
+/// A log with one line.
+struct Lines(Vec<u8>);
+
+impl LogLines for Lines {
+    fn more(&mut self) -> Result<Vec<u8>, String> {
+        Ok(std::mem::take(&mut self.0))
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
 impl World {
     fn new(services: Vec<ServiceStatus>, kind: Loop) -> World {
         let dir = Scratch::new();
@@ -50,7 +63,10 @@ impl World {
             journal: journal.clone(),
             metrics: Arc::new(Metrics::new().unwrap()),
             usage: Sampler::new(dir.path().to_owned()),
-            log_tail: Some(Box::new(|name, lines| Ok(format!("{name} {lines}\n").into_bytes()))),
+            open_log: Some(Box::new(|query| {
+                let LogQuery { service, lines, grep, .. } = query.clone();
+                Ok(Box::new(Lines(format!("{service:?} {lines:?} {grep:?}\n").into_bytes())))
+            })),
             log_counts: None,
         });
         World { dir, journal, control }
@@ -135,8 +151,10 @@ async fn status_and_services_are_told() {
     assert!(value["supervisor"]["host"]["load1"].is_number());
     let (code, value) = ask(&socket, Method::GET, "/v1/services/api").await;
     assert_eq!((code, &value["pid"]), (StatusCode::OK, &Value::from(4711)));
-    let (code, value) = ask(&socket, Method::GET, "/v1/services/api/logs?lines=7").await;
-    assert_eq!((code, value), (StatusCode::OK, Value::from("api 7\n")));
+    let path = "/v1/services/api/logs?lines=7&grep=a%20b";
+    let (code, value) = ask(&socket, Method::GET, path).await;
+    let told = "Some(\"api\") Some(7) Some(\"a b\")\n";
+    assert_eq!((code, value), (StatusCode::OK, Value::from(told)));
 }
 
 #[tokio::test]

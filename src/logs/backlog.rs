@@ -58,6 +58,11 @@ impl Backlog {
         &self.held
     }
 
+    /// Puts this in the place of what waits.
+    pub(super) fn replace(&mut self, bytes: &[u8]) {
+        self.held = bytes.to_vec();
+    }
+
     /// Says that `count` bytes are on their way past the backlog, which holds nothing.
     pub(super) fn pass(&mut self, count: usize) {
         self.in_flight = count;

@@ -134,6 +134,12 @@ impl fmt::Debug for Voice {
 }
 
 impl Voice {
+    /// The same service, on another pipe.
+    pub(super) fn twin(&self) -> Voice {
+        let Voice { shared, name, colour, .. } = self;
+        Voice { shared: Arc::clone(shared), name: name.clone(), colour: *colour, begun: Vec::new() }
+    }
+
     pub(super) fn say(&mut self, bytes: &[u8]) {
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
         let (mut lines, rest) = bytes.split_at(whole);

@@ -3,7 +3,6 @@
 //! It must never follow a link, write a file that another keepup writes, or write a file that no
 //! longer carries its name. Its calls can hang as a disk can: only log threads make them.
 
-use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -11,14 +10,18 @@ use std::os::unix::fs::{
     DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
+use super::pack::{Packer, part_of};
+use super::rotate::Numbers;
 use super::{rotate, spawn};
+use crate::plan::{self, Compress};
 
 /// How often is looked whether the file still carries its name; so long may lines go into a file
 /// that somebody moved away.
@@ -29,15 +32,54 @@ const ROTATE_AGAIN: Duration = Duration::from_secs(1);
 /// Files that are being freed at once, at most; a disk that is so far behind is waited for.
 const SWEEPS_MAX: usize = 8;
 
+/// When a file is rotated, and what is kept then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) size_max: u64,
+    pub(super) age_max: Option<Duration>,
+    pub(super) keep: u32,
+    pub(super) total_max: Option<u64>,
+    pub(super) compress: Compress,
+}
+
+impl Bounds {
+    pub(super) fn of(plan: &plan::Logs) -> Bounds {
+        Bounds {
+            size_max: plan.max_size,
+            age_max: plan.max_age,
+            keep: plan.keep,
+            total_max: plan.max_total,
+            compress: plan.compress,
+        }
+    }
+
+    /// Nothing but a size and a number of files.
+    pub(super) fn plain(size_max: u64, keep: u32) -> Bounds {
+        let (age_max, total_max, compress) = (None, None, Compress::None);
+        Bounds { size_max, age_max, keep, total_max, compress }
+    }
+}
+
+/// The rotated files of a log, once they have been looked for. Held by whoever renames them.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    numbers: Mutex<Option<Numbers>>,
+}
+
+impl Names {
+    pub(super) fn hold(&self) -> MutexGuard<'_, Option<Numbers>> {
+        super::lock(&self.numbers)
+    }
+}
+
 /// A log file by its path; open whenever it can be.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
-    size_max: u64,
-    keep: u32,
+    bounds: Bounds,
+    packer: Packer,
     open: Option<Open>,
-    /// Numbers of the rotated files, once they have been looked for.
-    rotated: Option<BTreeSet<u32>>,
+    names: Arc<Names>,
     /// Was open before: a line without an end in it is our own, and goes on.
     known: bool,
     /// The last rotation failed at this time, for this reason.
@@ -53,6 +95,8 @@ struct Open {
     size: u64,
     line_start: bool,
     checked: Instant,
+    /// When it gets too old.
+    old_at: Option<Instant>,
 }
 
 /// A write that did not get to its end.
@@ -65,17 +109,22 @@ pub(super) struct Stopped {
 }
 
 impl LogFile {
-    pub(super) fn new(path: PathBuf, size_max: u64, keep: u32) -> LogFile {
-        let (open, rotated, stuck, sweeps) = (None, None, None, Vec::new());
-        LogFile { path, size_max, keep, open, rotated, known: false, stuck, sweeps }
+    pub(super) fn new(path: PathBuf, bounds: Bounds, packer: Packer) -> LogFile {
+        let (open, names, stuck, sweeps) = (None, Arc::default(), None, Vec::new());
+        LogFile { path, bounds, packer, open, names, known: false, stuck, sweeps }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn set_bounds(&mut self, size_max: u64, keep: u32) {
-        (self.size_max, self.keep, self.rotated) = (size_max, keep, None);
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        *self.names.hold() = None;
+        if let Some(open) = &mut self.open {
+            open.old_at = open.file.metadata().ok().and_then(|it| old_at(&it, bounds.age_max));
+        }
+        self.pack();
     }
 
     /// What ends in the file now would end at a line's end. True of a file that is not open.
@@ -96,15 +145,47 @@ impl LogFile {
 
     /// Closes the file; the next write opens what then carries its name.
     pub(super) fn close(&mut self) {
-        (self.open, self.rotated) = (None, None);
+        self.open = None;
+        *self.names.hold() = None;
     }
 
-    /// Opens the file, unless it is open.
+    /// Opens the file, unless it is open; rotates one that an earlier keepup left and that is due.
     pub(super) fn ensure(&mut self) -> Result<(), String> {
         if self.open.is_some() {
             return Ok(());
         }
-        self.reopen(None)
+        let first = !self.known;
+        self.reopen(None)?;
+        let now = Instant::now();
+        if first && self.is_due(now) {
+            self.rotate(now)?;
+        } else if first {
+            self.tidy();
+        }
+        Ok(())
+    }
+
+    /// It is at a line's end, and large or old enough.
+    fn is_due(&self, now: Instant) -> bool {
+        let Some(open) = &self.open else { return false };
+        let old = open.old_at.is_some_and(|at| at <= now);
+        open.size != 0 && open.line_start && (old || self.bounds.size_max <= open.size)
+    }
+
+    /// What an earlier keepup did not come to the end of.
+    fn tidy(&self) {
+        match self.bounds.compress {
+            Compress::None => {
+                let _ = std::fs::remove_file(part_of(&self.path));
+            }
+            Compress::Gzip => self.pack(),
+        }
+    }
+
+    fn pack(&self) {
+        if self.bounds.compress == Compress::Gzip {
+            self.packer.pack(&self.path, &self.names);
+        }
     }
 
     /// Appends all of `bytes`, in as many files as it takes.
@@ -127,7 +208,9 @@ impl LogFile {
         self.ensure()?;
         let Some(open) = &mut self.open else { return Ok(0) };
         let resting = self.stuck.as_ref().is_some_and(|it| now < it.0 + ROTATE_AGAIN);
-        let piece = match rotate::piece(open.size, open.line_start, self.size_max, bytes) {
+        let old = open.size != 0 && open.old_at.is_some_and(|at| at <= now);
+        let size_max = if old { 0 } else { self.bounds.size_max };
+        let piece = match rotate::piece(open.size, open.line_start, size_max, bytes) {
             Some(piece) => &bytes[..piece],
             None if resting => bytes,
             None => return self.rotate(now).map(|()| 0),
@@ -180,7 +263,7 @@ impl LogFile {
                 self.reopen(old.as_ref())
             }
             Err(error) => {
-                self.rotated = None;
+                *self.names.hold() = None;
                 self.stuck = Some((now, reason(&error)));
                 Ok(())
             }
@@ -188,13 +271,25 @@ impl LogFile {
     }
 
     fn put_away(&mut self) -> io::Result<()> {
-        let numbers = match self.rotated.take() {
+        let names = Arc::clone(&self.names);
+        let mut names = names.hold();
+        let numbers = match names.take() {
             Some(numbers) => numbers,
             None => rotate::scan(&self.path)?,
         };
-        let steps = rotate::steps(&numbers, self.keep);
-        let doomed = rotate::perform(&self.path, &steps)?;
-        self.rotated = Some(rotate::after(&numbers, &steps));
+        let steps = rotate::steps(&numbers, self.bounds.keep);
+        let mut doomed = rotate::perform(&self.path, &steps)?;
+        let mut numbers = rotate::after(&numbers, &steps);
+        if let Some(total) = self.bounds.total_max {
+            // The new file will take its part of it.
+            let room = total.saturating_sub(self.bounds.size_max);
+            let beyond = rotate::beyond(&rotate::sizes(&self.path, &numbers), room);
+            doomed.extend(rotate::perform(&self.path, &beyond)?);
+            numbers = rotate::after(&numbers, &beyond);
+        }
+        *names = Some(numbers);
+        drop(names);
+        self.pack();
         self.sweeps.retain(|it| !it.is_finished());
         if !doomed.is_empty() {
             self.await_sweeps(SWEEPS_MAX - 1);
@@ -238,7 +333,9 @@ impl LogFile {
             }
             lock(&file)?;
             match std::fs::symlink_metadata(&self.path) {
-                Ok(found) if id(&found) == id(&meta) => return Open::new(file, &meta),
+                Ok(found) if id(&found) == id(&meta) => {
+                    return Open::new(file, &meta, self.bounds.age_max);
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -276,13 +373,14 @@ impl LogFile {
 }
 
 impl Open {
-    fn new(file: File, meta: &Metadata) -> io::Result<Open> {
+    fn new(file: File, meta: &Metadata, age_max: Option<Duration>) -> io::Result<Open> {
         let mut last = [b'\n'];
         if let Some(before) = meta.len().checked_sub(1) {
             file.read_at(&mut last, before)?;
         }
         let (id, size) = (id(meta), meta.len());
-        Ok(Open { file, id, size, line_start: last == *b"\n", checked: Instant::now() })
+        let (line_start, checked) = (last == *b"\n", Instant::now());
+        Ok(Open { file, id, size, line_start, checked, old_at: old_at(meta, age_max) })
     }
 }
 
@@ -297,8 +395,16 @@ fn id(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
+/// When a file gets too old, which it may be already. An empty one begins now.
+fn old_at(meta: &Metadata, age_max: Option<Duration>) -> Option<Instant> {
+    let age_max = age_max?;
+    let born = meta.created().or_else(|_| meta.modified()).ok().filter(|_| meta.len() != 0);
+    let age = born.and_then(|it| SystemTime::now().duration_since(it).ok()).unwrap_or_default();
+    Instant::now().checked_add(age_max.saturating_sub(age))
+}
+
 /// Gives a new file owner and mode of another, as far as we may.
-fn resemble(file: &File, model: &Metadata) {
+pub(super) fn resemble(file: &File, model: &Metadata) {
     // Before the mode: a change of owner clears bits of it. Refused unless we are root: then
     // the file stays ours, which is what a rotation by an ordinary user means.
     let _ = fchown(file, Some(model.uid()), Some(model.gid()));

@@ -13,6 +13,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::backlog::{Backlog, LINE_MAX};
 use super::console::Voice;
+use super::file::Bounds;
+use super::form::Form;
 
 /// How long a line of ours waits for the service to end its own.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,12 +28,20 @@ const PIPE_MAX: usize = 1 << 20;
 const GROWN_MAX: usize = 32;
 static GROWN: AtomicUsize = AtomicUsize::new(0);
 
+/// What a line of our own begins with, where nothing else says that it is ours.
+const OWN: &[u8] = b"keepup: ";
+
 /// Called once when what a drain waits for is done.
 pub(super) type Done = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Intake {
     pub(super) backlog: Backlog,
-    pub(super) voice: Option<Voice>,
+    /// One for each pipe.
+    pub(super) voices: Vec<Voice>,
+    /// Absent: bytes stay as they are.
+    pub(super) form: Option<Form>,
+    /// keepup ends: what began comes to no end.
+    ending: bool,
     pub(super) wish: Wish,
     /// What the pipe can hold, as long as it may grow.
     capacity: Option<usize>,
@@ -45,13 +55,22 @@ pub(super) struct Intake {
 #[derive(Debug, Default)]
 pub(super) struct Wish {
     pub(super) reopen: bool,
-    pub(super) bounds: Option<(u64, u32)>,
+    pub(super) bounds: Option<Bounds>,
 }
 
 struct Drain {
     /// What was in the pipe when it was asked for, at most.
     left: usize,
+    /// All pipes were found empty, or will have been, since it was asked for.
+    looked: bool,
     done: Done,
+}
+
+/// Whether a pipe is the first that may be found empty, or one after others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    First,
+    Further,
 }
 
 /// What a read brought.
@@ -84,11 +103,18 @@ pub(super) enum Read {
 }
 
 impl Intake {
-    pub(super) fn new(limit: u64, voice: Option<Voice>, capacity: usize) -> Intake {
+    pub(super) fn new(
+        limit: u64,
+        form: Option<Form>,
+        voices: Vec<Voice>,
+        capacity: usize,
+    ) -> Intake {
         Intake {
             capacity: Some(capacity),
             backlog: Backlog::new(limit),
-            voice,
+            voices,
+            form,
+            ending: false,
             wish: Wish::default(),
             own: Vec::new(),
             own_since: Instant::now(),
@@ -96,25 +122,49 @@ impl Intake {
         }
     }
 
-    /// Reads once. `keep`: the file cannot be written now, so what is read goes into the backlog.
-    pub(super) fn read(&mut self, pipe: &OwnedFd, buffer: &mut [u8], keep: bool) -> Got {
+    /// Reads once from the pipe of this number. `keep`: the file cannot be written now, so what is
+    /// read goes into the backlog.
+    pub(super) fn read(
+        &mut self,
+        (pipe, number, look): (&OwnedFd, usize, Look),
+        buffer: &mut [u8],
+        keep: bool,
+    ) -> Got {
         let nothing = |read| Got { read, bytes: 0, emptied: false, lost: 0, drained: Vec::new() };
         if !keep && !self.backlog.is_clear() {
             return nothing(Read::Behind);
         }
         let bytes = match nix::unistd::read(pipe, buffer) {
-            Ok(0) => return nothing(Read::End),
+            Ok(0) => {
+                self.saw_nothing(look);
+                return nothing(Read::End);
+            }
             Ok(count) => count,
             // Interrupted, or nothing there: what is there later wakes the lane again.
-            Err(_) => return nothing(Read::Nothing),
+            Err(_) => {
+                self.saw_nothing(look);
+                return nothing(Read::Nothing);
+            }
         };
         if self.capacity.is_some_and(|it| it <= bytes) {
             self.grow(pipe);
         }
-        if let Some(voice) = &mut self.voice {
+        if let Some(voice) = self.voices.get_mut(number) {
             voice.say(&buffer[..bytes]);
         }
         let drained = self.took(bytes);
+        let awaited = !self.drains.is_empty() || !self.own.is_empty() || self.ending;
+        let emptied = bytes < buffer.len() && !awaited;
+        if let Some(form) = &mut self.form {
+            let mut lines = form.take(number, &buffer[..bytes]);
+            lines.append(&mut self.own);
+            let lost = if keep { self.backlog.accept(&lines) } else { 0 };
+            if !keep {
+                self.backlog.pass(lines.len());
+            }
+            let read = if keep { Read::Kept } else { Read::Woven(lines) };
+            return Got { read, bytes, emptied, lost, drained };
+        }
         let fresh = self.backlog.skip(&buffer[..bytes]);
         let from = bytes - fresh.len();
         let woven = self.weave(fresh);
@@ -127,9 +177,15 @@ impl Intake {
             Some(woven) => Read::Woven(woven),
             None => Read::Straight { from, to: bytes },
         };
-        let awaited = !self.drains.is_empty() || !self.own.is_empty();
-        let emptied = bytes < buffer.len() && !awaited;
         Got { read, bytes, emptied, lost, drained }
+    }
+
+    /// What is asked for from now on is not answered by this look: more may have come until then.
+    fn saw_nothing(&mut self, look: Look) {
+        match look {
+            Look::First => self.drains.iter_mut().for_each(|it| it.looked = true),
+            Look::Further => {}
+        }
     }
 
     /// Makes the pipe larger, once, if that is allowed.
@@ -153,12 +209,13 @@ impl Intake {
 
     /// Nothing is on its way.
     pub(super) fn is_quiet(&self) -> bool {
-        self.backlog.is_clear() && self.own.is_empty()
+        let begun = self.form.as_ref().is_some_and(Form::has_begun);
+        self.backlog.is_clear() && self.own.is_empty() && !begun
     }
 
     /// Calls `done` after so many more bytes, or when the pipe is empty.
     pub(super) fn drain(&mut self, left: usize, done: Done) {
-        self.drains.push(Drain { left, done });
+        self.drains.push(Drain { left, looked: false, done });
     }
 
     /// Counts what was read toward the drains; returns those that are done with it.
@@ -175,17 +232,22 @@ impl Intake {
         done
     }
 
-    /// The pipe is empty: all drains are done.
+    /// All pipes were found empty: drains that were asked for before that are done.
     pub(super) fn drained(&mut self) -> Vec<Done> {
-        if !self.drains.is_empty() {
+        let (done, waiting): (Vec<Drain>, Vec<Drain>) =
+            std::mem::take(&mut self.drains).into_iter().partition(|it| it.looked);
+        self.drains = waiting;
+        if !done.is_empty() || self.ending {
             self.end_line();
+            let rest = self.form.as_mut().map(Form::end).unwrap_or_default();
+            self.own.extend_from_slice(&rest);
         }
-        self.drains.drain(..).map(|drain| drain.done).collect()
+        done.into_iter().map(|drain| drain.done).collect()
     }
 
     /// The service ended: what it left on the console without a line's end gets one.
     pub(super) fn end_line(&mut self) {
-        if let Some(voice) = &mut self.voice {
+        for voice in &mut self.voices {
             voice.end_line();
         }
     }
@@ -198,10 +260,25 @@ impl Intake {
         if self.own.is_empty() {
             self.own_since = Instant::now();
         }
-        self.own.extend_from_slice(b"keepup: ");
-        self.own.extend(text.bytes().map(|it| if it == b'\n' { b' ' } else { it }));
-        self.own.push(b'\n');
+        let text: Vec<u8> = text.bytes().map(|it| if it == b'\n' { b' ' } else { it }).collect();
+        let line = match &self.form {
+            Some(form) => form.own(&text),
+            None => [OWN, &text, b"\n"].concat(),
+        };
+        self.own.extend_from_slice(&line);
         0
+    }
+
+    /// As [`Backlog::close_gap`], in the form of the log.
+    pub(super) fn close_gap(&mut self, at_line_start: bool, why: &str) -> Option<u64> {
+        let closed = self.backlog.close_gap(at_line_start, why)?;
+        if let Some(form) = &self.form {
+            let mark = self.backlog.held().trim_ascii();
+            let text = mark.strip_prefix(OWN).unwrap_or(mark);
+            let line = form.own(text);
+            self.backlog.replace(&line);
+        }
+        Some(closed)
     }
 
     pub(super) fn has_own_lines(&self) -> bool {
@@ -229,6 +306,7 @@ impl Intake {
 
     /// keepup ends: lines of our own wait no longer.
     pub(super) fn hurry(&mut self) {
+        self.ending = true;
         self.own_since = self.own_since.checked_sub(PATIENCE).unwrap_or(self.own_since);
     }
 }
@@ -259,7 +337,7 @@ mod tests {
     impl World {
         fn new() -> World {
             let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
-            let intake = Intake::new(100, None, 1 << 16);
+            let intake = Intake::new(100, None, Vec::new(), 1 << 16);
             World { intake, read_end, write_end, buffer: [0; 16], done: Arc::default() }
         }
 
@@ -268,7 +346,7 @@ mod tests {
         }
 
         fn read(&mut self, keep: bool) -> Got {
-            self.intake.read(&self.read_end, &mut self.buffer, keep)
+            self.intake.read((&self.read_end, 0, Look::First), &mut self.buffer, keep)
         }
 
         fn drain(&mut self, left: usize) {
@@ -317,6 +395,18 @@ mod tests {
             done();
         }
         assert_eq!(world.done.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn an_empty_pipe_is_no_answer_to_who_asks_after_the_look() {
+        let mut world = World::new();
+        assert!(matches!(world.read(true).read, Read::Nothing));
+        world.write(b"last words");
+        world.drain(20);
+        assert!(world.intake.drained().is_empty());
+        assert_eq!(world.read(true).bytes, 10);
+        assert!(matches!(world.read(true).read, Read::Nothing));
+        assert_eq!(world.intake.drained().len(), 1);
     }
 
     #[test]

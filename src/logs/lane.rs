@@ -18,7 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::stream::{After, RETRY, Stream};
+use super::stream::{After, PIPES_MAX, RETRY, Stream};
 use super::{Shared, lock};
 use crate::core::event::Short;
 
@@ -80,11 +80,12 @@ impl Lane {
 
     /// Serves this stream from now on; its file is opened at once.
     pub(super) fn adopt(&self, stream: &Arc<Stream>) -> io::Result<()> {
-        lock(&self.streams).insert(stream.key, Arc::clone(stream));
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, stream.key);
-        if let Err(errno) = self.epoll.add(stream.read_end(), event) {
-            lock(&self.streams).remove(&stream.key);
-            return Err(errno.into());
+        for (key, pipe) in stream.open_pipes() {
+            lock(&self.streams).insert(key, Arc::clone(stream));
+            if let Err(errno) = self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, key)) {
+                self.forget(stream);
+                return Err(errno.into());
+            }
         }
         self.mark(stream);
         Ok(())
@@ -92,18 +93,20 @@ impl Lane {
 
     /// Serves this stream no longer.
     pub(super) fn forget(&self, stream: &Stream) {
-        if lock(&self.streams).remove(&stream.key).is_some() {
-            let _ = self.epoll.delete(stream.read_end());
+        for (_, pipe) in stream.open_pipes() {
+            let _ = self.epoll.delete(pipe);
         }
+        let keys = stream.key..stream.key + PIPES_MAX;
+        lock(&self.streams).retain(|key, _| !keys.contains(key));
     }
 
     /// A pipe that ended is ready for ever: it is not waited for any more.
     fn follow(&self, stream: &Stream, after: After) {
+        for pipe in stream.ended_pipes() {
+            let _ = self.epoll.delete(pipe);
+        }
         match after {
-            After::Rest | After::Again => {}
-            After::Ending => {
-                let _ = self.epoll.delete(stream.read_end());
-            }
+            After::Rest | After::Again | After::Ending => {}
             After::Gone => self.forget(stream),
         }
     }
@@ -114,6 +117,13 @@ impl Lane {
         let _ = self.wake.write(1);
     }
 
+    /// The stream whose pipe of this key is ready.
+    fn ready(&self, key: u64) -> Option<Arc<Stream>> {
+        let stream = lock(&self.streams).get(&key).cloned()?;
+        stream.is_ready(key);
+        Some(stream)
+    }
+
     /// Writes what there is, then ends the thread.
     pub(super) fn finish(&self) {
         self.finishing.store(true, Ordering::Release);
@@ -121,7 +131,12 @@ impl Lane {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Stream>> {
-        lock(&self.streams).values().cloned().collect()
+        let streams = lock(&self.streams);
+        // Each under its first key alone, or the one that is left.
+        let mut all: Vec<Arc<Stream>> = streams.values().cloned().collect();
+        all.sort_by_key(|it| it.key);
+        all.dedup_by_key(|it| it.key);
+        all
     }
 
     /// Fires when a turn takes too long.
@@ -200,7 +215,7 @@ impl Lane {
                 let _ = self.wake.read();
                 ready.append(&mut lock(&self.marked));
             } else {
-                ready.extend(lock(&self.streams).get(&event.data()).cloned());
+                ready.extend(self.ready(event.data()));
             }
         }
         let why = format!("the disk has not answered for {}", Short(STALL));
@@ -289,7 +304,7 @@ impl Work {
                 let _ = self.lane.wake.read();
                 ready.append(&mut lock(&self.lane.marked));
             } else {
-                ready.extend(lock(&self.lane.streams).get(&event.data()).cloned());
+                ready.extend(self.lane.ready(event.data()));
             }
         }
         if self.again_at.is_some_and(|at| at <= Instant::now()) {
@@ -302,6 +317,8 @@ impl Work {
         let before = stream.bytes();
         let after = stream.pump(&self.lane, &mut self.buffer);
         self.taken += stream.bytes() - before;
+        // While pieces gather, nobody knows which of them came first.
+        self.brisk &= !stream.is_ordered();
         self.lane.follow(stream, after);
         match after {
             After::Rest | After::Gone => {}

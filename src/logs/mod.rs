@@ -11,10 +11,15 @@
 mod backlog;
 mod console;
 mod file;
+mod form;
+mod gzip;
 mod intake;
 mod lane;
 pub mod own;
+mod pack;
+mod parts;
 mod rotate;
+mod show;
 mod stream;
 mod tail;
 mod trouble;
@@ -32,11 +37,13 @@ use std::time::{Duration, Instant};
 
 use crate::plan::{self, Name};
 use lane::{Lane, Work};
+use pack::Packer;
 use stream::Stream;
 use trouble::Troubles;
 use watch::Watch;
 
 pub use console::{Console, Style};
+pub use show::{Ask, Dress, Show, Source};
 pub use tail::Tail;
 pub use trouble::{Tell, Trouble};
 
@@ -61,6 +68,7 @@ struct Shared {
     console: Console,
     tell: Tell,
     registry: Mutex<Registry>,
+    packer: Packer,
 }
 
 #[derive(Default)]
@@ -85,7 +93,7 @@ impl Logs {
     /// Makes the logs; `tell` is told when one cannot be written, and when it can again.
     pub fn start(console: Console, tell: Tell) -> Logs {
         let registry = Mutex::default();
-        Logs { shared: Arc::new(Shared { console, tell, registry }) }
+        Logs { shared: Arc::new(Shared { console, tell, registry, packer: Packer::default() }) }
     }
 
     /// Makes a service's pipe and has its file opened, or changes what is planned for it. Where
@@ -107,6 +115,7 @@ impl Logs {
         let mut registry = lock(&self.shared.registry);
         if let Some(service) = registry.services.get_mut(name)
             && service.plan.file == plan.file
+            && service.plan.format == plan.format
             && service.owner == owner
         {
             if service.plan != *plan {
@@ -117,11 +126,11 @@ impl Logs {
         }
         let folder = plan.file.parent().unwrap_or(Path::new("/"));
         let lane = self.lane(&mut registry, folder).map_err(cannot)?;
-        registry.keys += 1;
+        registry.keys += stream::PIPES_MAX;
         let tell = Arc::clone(&self.shared.tell);
         let troubles = Troubles::new(Arc::clone(name), plan.file.clone(), tell);
-        let key = registry.keys;
-        let stream = Stream::new(key, plan, owner, voice(), Arc::clone(&lane), troubles);
+        let (key, rest) = (registry.keys, (troubles, self.shared.packer.clone()));
+        let stream = Stream::new(key, plan, owner, voice(), Arc::clone(&lane), rest);
         let stream = Arc::new(stream.map_err(cannot)?);
         lane.adopt(&stream).map_err(cannot)?;
         let service = Service { plan: plan.clone(), owner, stream };
@@ -146,6 +155,20 @@ impl Logs {
     pub fn writer(&self, name: &Name) -> io::Result<OwnedFd> {
         match self.stream(name) {
             Some(stream) => stream.writer(),
+            None => Err(io::Error::other("it has no logs")),
+        }
+    }
+
+    /// Duplicates of the service's ends of its pipes, to be stdout and stderr of this run. They
+    /// are two ends of one pipe where the format does not tell the streams apart, which keeps
+    /// their order.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Logs::writer`].
+    pub fn begin_run(&self, name: &Name, run: u64) -> io::Result<[OwnedFd; 2]> {
+        match self.stream(name) {
+            Some(stream) => stream.begin_run(run),
             None => Err(io::Error::other("it has no logs")),
         }
     }
@@ -180,6 +203,11 @@ impl Logs {
         let stream = self.stream(name)?;
         let unwritten = stream.unwritten(Tail::BYTES_MAX);
         Some(Tail { path: stream.troubles().path().clone(), unwritten, lines })
+    }
+
+    /// What a service printed and what is in no file yet, because it cannot be written.
+    pub fn unwritten(&self, name: &Name) -> Vec<u8> {
+        self.stream(name).map(|it| it.unwritten(Tail::BYTES_MAX)).unwrap_or_default()
     }
 
     /// What is known about a service's log; nothing but zeros of one that has none.
@@ -284,6 +312,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Starts a thread with a small stack.
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
-    builder.spawn(run)
+    spawn_with(256 << 10, name, run)
+}
+
+fn spawn_with(
+    stack: usize,
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(run)
 }

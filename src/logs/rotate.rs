@@ -4,7 +4,8 @@
 //! from which the next rotation goes on, so a crash between two steps loses nothing: it leaves a
 //! gap in the numbers, which the next rotation fills.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,14 +18,34 @@ use super::backlog::LINE_MAX;
 
 /// Freeing a file of this size takes a millisecond or so, and longer while it is written back.
 const LARGE: u64 = 1 << 20;
+/// What the name of a compressed file ends with.
+const PACKED: &str = ".gz";
+
+/// The form in which a rotated file is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kept {
+    /// As it was written.
+    Plain,
+    /// Compressed, under its name and `.gz`.
+    Packed,
+}
+
+/// The rotated files beside a log, by number. One that stands there in both forms was compressed
+/// whole before a crash; the compressed form counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) kept: BTreeMap<u32, Kept>,
+    /// Those that stand there in both forms.
+    pub(super) twice: Vec<u32>,
+}
 
 /// One step of a rotation. File 0 is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// This file is given up.
-    Remove(u32),
-    /// This file becomes that one; what stood there is given up.
-    Rename { from: u32, to: u32 },
+    Remove(u32, Kept),
+    /// This file becomes that one, in its form; what stood there in it is given up.
+    Rename { from: u32, to: u32, kept: Kept },
 }
 
 /// How much of `bytes` belongs into a file that has `size` bytes already; `None`: it is full, and
@@ -42,29 +63,57 @@ pub(super) fn piece(size: u64, line_start: bool, size_max: u64, bytes: &[u8]) ->
 }
 
 /// What to do, in this order, with the current file and the rotated ones of these numbers.
-pub(super) fn steps(numbers: &BTreeSet<u32>, keep: u32) -> Vec<Step> {
+pub(super) fn steps(numbers: &Numbers, keep: u32) -> Vec<Step> {
+    let kept = &numbers.kept;
     let mut steps: Vec<Step> =
-        numbers.iter().rev().filter(|&&it| keep < it).map(|&it| Step::Remove(it)).collect();
+        numbers.twice.iter().map(|&it| Step::Remove(it, Kept::Plain)).collect();
+    let surplus = kept.iter().rev().filter(|it| keep < *it.0);
+    steps.extend(surplus.map(|(&number, &form)| Step::Remove(number, form)));
     if keep == 0 {
-        steps.push(Step::Remove(0));
+        steps.push(Step::Remove(0, Kept::Plain));
         return steps;
     }
-    let free = (1..keep).find(|it| !numbers.contains(it)).unwrap_or(keep);
-    steps.extend((1..=free).rev().map(|to| Step::Rename { from: to - 1, to }));
+    let form = |number| kept.get(&number).copied().unwrap_or(Kept::Plain);
+    let free = (1..keep).find(|it| !kept.contains_key(it)).unwrap_or(keep);
+    if let Some(&last) = kept.get(&free)
+        && last != form(free - 1)
+    {
+        steps.push(Step::Remove(free, last));
+    }
+    let renames = (1..=free).rev();
+    steps.extend(renames.map(|to| Step::Rename { from: to - 1, to, kept: form(to - 1) }));
+    steps
+}
+
+/// What to remove of these rotated files, newest first, so that they have `room` bytes at most.
+pub(super) fn beyond(files: &[(u32, Kept, u64)], room: u64) -> Vec<Step> {
+    let mut sum = 0_u64;
+    let mut full = false;
+    let mut steps = Vec::new();
+    for &(number, kept, size) in files {
+        sum = sum.saturating_add(size);
+        full |= room < sum;
+        if full {
+            steps.insert(0, Step::Remove(number, kept));
+        }
+    }
     steps
 }
 
 /// The numbers after these steps.
-pub(super) fn after(numbers: &BTreeSet<u32>, steps: &[Step]) -> BTreeSet<u32> {
+pub(super) fn after(numbers: &Numbers, steps: &[Step]) -> Numbers {
     let mut left = numbers.clone();
     for step in steps {
         match *step {
-            Step::Remove(number) => {
-                left.remove(&number);
+            Step::Remove(number, Kept::Plain) if left.twice.contains(&number) => {
+                left.twice.retain(|it| *it != number);
             }
-            Step::Rename { from, to } => {
-                left.remove(&from);
-                left.insert(to);
+            Step::Remove(number, _) => {
+                left.kept.remove(&number);
+            }
+            Step::Rename { from, to, kept } => {
+                left.kept.remove(&from);
+                left.kept.insert(to, kept);
             }
         }
     }
@@ -81,21 +130,55 @@ pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The numbers of the rotated files beside `path`.
-pub(super) fn scan(path: &Path) -> io::Result<BTreeSet<u32>> {
+/// The path of a rotated file in this form.
+pub(super) fn formed(path: &Path, number: u32, kept: Kept) -> PathBuf {
+    let plain = numbered(path, number);
+    match kept {
+        Kept::Plain => plain,
+        Kept::Packed => {
+            let mut name = plain.into_os_string();
+            name.push(PACKED);
+            PathBuf::from(name)
+        }
+    }
+}
+
+/// The rotated files beside `path`.
+pub(super) fn scan(path: &Path) -> io::Result<Numbers> {
+    let mut numbers = Numbers::default();
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(BTreeSet::new());
+        return Ok(numbers);
     };
-    let mut numbers = BTreeSet::new();
+    let mut plain = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?.file_name();
-        if let Some(rest) = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())
-            && let Some(number) = number(rest)
-        {
-            numbers.insert(number);
+        let Some(rest) = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes()) else {
+            continue;
+        };
+        if let Some(number) = rest.strip_suffix(PACKED.as_bytes()).and_then(number) {
+            numbers.kept.insert(number, Kept::Packed);
+        } else if let Some(number) = number(rest) {
+            plain.push(number);
+        }
+    }
+    for number in plain {
+        match numbers.kept.entry(number) {
+            Entry::Occupied(_) => numbers.twice.push(number),
+            Entry::Vacant(free) => {
+                free.insert(Kept::Plain);
+            }
         }
     }
     Ok(numbers)
+}
+
+/// The rotated files with their sizes, newest first.
+pub(super) fn sizes(path: &Path, numbers: &Numbers) -> Vec<(u32, Kept, u64)> {
+    let size = |(&number, &kept): (&u32, &Kept)| {
+        let meta = std::fs::symlink_metadata(formed(path, number, kept));
+        (number, kept, meta.map_or(0, |it| it.len()))
+    };
+    numbers.kept.iter().map(size).collect()
 }
 
 /// Reads `.12`, and nothing else that could mean 12.
@@ -111,15 +194,15 @@ pub(super) fn perform(path: &Path, steps: &[Step]) -> io::Result<Vec<File>> {
     let mut doomed = Vec::new();
     for step in steps {
         let done = match *step {
-            Step::Remove(number) => {
-                let victim = numbered(path, number);
+            Step::Remove(number, kept) => {
+                let victim = formed(path, number, kept);
                 doomed.extend(hold(&victim));
                 std::fs::remove_file(victim)
             }
-            Step::Rename { from, to } => {
-                let victim = numbered(path, to);
+            Step::Rename { from, to, kept } => {
+                let victim = formed(path, to, kept);
                 doomed.extend(hold(&victim));
-                std::fs::rename(numbered(path, from), victim)
+                std::fs::rename(formed(path, from, kept), victim)
             }
         };
         match done {
@@ -140,13 +223,45 @@ fn hold(path: &Path) -> Option<File> {
 mod tests {
     use super::*;
 
-    fn told(numbers: &[u32], keep: u32) -> String {
-        let numbers = numbers.iter().copied().collect();
-        let tell = |step: &Step| match step {
-            Step::Remove(number) => format!("-{number}"),
-            Step::Rename { from, to } => format!("{from}>{to}"),
+    fn numbers(plain: &[u32], packed: &[u32]) -> Numbers {
+        let plain = plain.iter().map(|it| (*it, Kept::Plain));
+        let packed = packed.iter().map(|it| (*it, Kept::Packed));
+        Numbers { kept: plain.chain(packed).collect(), twice: Vec::new() }
+    }
+
+    fn tell(steps: &[Step]) -> String {
+        let form = |kept| if kept == Kept::Packed { "z" } else { "" };
+        let tell = |step: &Step| match *step {
+            Step::Remove(number, kept) => format!("-{number}{}", form(kept)),
+            Step::Rename { from, to, kept } => format!("{from}>{to}{}", form(kept)),
         };
-        steps(&numbers, keep).iter().map(tell).collect::<Vec<_>>().join(" ")
+        steps.iter().map(tell).collect::<Vec<_>>().join(" ")
+    }
+
+    fn told(plain: &[u32], keep: u32) -> String {
+        tell(&steps(&numbers(plain, &[]), keep))
+    }
+
+    #[test]
+    fn compressed_files_move_in_their_form() {
+        let told =
+            |plain: &[u32], packed: &[u32], keep| tell(&steps(&numbers(plain, packed), keep));
+        assert_eq!(told(&[1], &[2, 3], 5), "3>4z 2>3z 1>2 0>1");
+        assert_eq!(told(&[1, 2], &[3], 3), "-3z 2>3 1>2 0>1");
+        assert_eq!(told(&[1], &[2, 3], 3), "2>3z 1>2 0>1");
+        assert_eq!(told(&[], &[1, 2], 1), "-2z -1z 0>1");
+        let mut both = numbers(&[1], &[2]);
+        both.twice.push(2);
+        assert_eq!(tell(&steps(&both, 5)), "-2 2>3z 1>2 0>1");
+    }
+
+    #[test]
+    fn what_exceeds_the_total_goes_from_the_oldest_on() {
+        let files = [(1, Kept::Plain, 10), (2, Kept::Packed, 5), (3, Kept::Packed, 5)];
+        assert_eq!(tell(&beyond(&files, 20)), "");
+        assert_eq!(tell(&beyond(&files, 19)), "-3z");
+        assert_eq!(tell(&beyond(&files, 14)), "-3z -2z");
+        assert_eq!(tell(&beyond(&files, 0)), "-3z -2z -1");
     }
 
     #[test]
@@ -173,21 +288,21 @@ mod tests {
 
     #[test]
     fn a_crash_after_any_step_loses_nothing_but_the_oldest() {
-        for keep in 1..6 {
-            for mask in 0..64_u32 {
-                let numbers: BTreeSet<u32> =
-                    (1..7).filter(|it| mask >> (it - 1) & 1 == 1).collect();
-                let all = steps(&numbers, keep);
-                for done in 0..=all.len() {
-                    let left = after(&numbers, &all[..done]);
-                    let lost = numbers.len() + 1 - left.len() - usize::from(done < all.len());
-                    let surplus = numbers.iter().filter(|&&it| keep < it).count();
-                    let full = (1..=keep).all(|it| numbers.contains(&it));
-                    assert!(lost <= surplus + usize::from(full), "{numbers:?} {keep} {done}");
-                    let again = after(&left, &steps(&left, keep));
-                    assert!(again.iter().all(|&it| it <= keep), "{numbers:?} {keep} {done}");
-                    assert!(again.contains(&1));
-                }
+        for (keep, mask) in (1..6).flat_map(|keep| (0..729_u32).map(move |mask| (keep, mask))) {
+            let digit = |it: u32| mask / 3_u32.pow(it - 1) % 3;
+            let of = |wanted| (1..7).filter(|it| digit(*it) == wanted).collect::<Vec<u32>>();
+            let numbers = numbers(&of(1), &of(2));
+            let all = steps(&numbers, keep);
+            for done in 0..=all.len() {
+                let left = after(&numbers, &all[..done]);
+                let gone = usize::from(done < all.len());
+                let lost = numbers.kept.len() + 1 - left.kept.len() - gone;
+                let surplus = numbers.kept.keys().filter(|&&it| keep < it).count();
+                let full = (1..=keep).all(|it| numbers.kept.contains_key(&it));
+                assert!(lost <= surplus + usize::from(full), "{numbers:?} {keep} {done}");
+                let again = after(&left, &steps(&left, keep));
+                assert!(again.kept.keys().all(|&it| it <= keep), "{numbers:?} {keep} {done}");
+                assert_eq!(again.kept.get(&1), Some(&Kept::Plain));
             }
         }
     }

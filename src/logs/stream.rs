@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::fchown;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use super::console::Voice;
-use super::file::LogFile;
-use super::intake::{Done, Got, Intake, Read};
+use super::file::{Bounds, LogFile};
+use super::form::Form;
+use super::intake::{Done, Got, Intake, Look, Read};
 use super::lane::{BUFFER, Lane};
+use super::pack::Packer;
 use super::trouble::Troubles;
 use super::{lock, plan};
 
@@ -27,19 +29,34 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Bytes read of one service before the others have their turn; as much as the largest pipe holds.
 const TURN: usize = 1 << 20;
 
+/// Pipes of one service, at most; the keys of streams are so far apart.
+pub(super) const PIPES_MAX: u64 = 2;
+/// Nobody said which pipe was ready first.
+const ANY: usize = usize::MAX;
+
 /// A service's output.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) key: u64,
-    read_end: OwnedFd,
-    /// `None` once the service is no longer ours: the pipe then ends with its last writer.
-    service_end: Mutex<Option<OwnedFd>>,
+    /// One for both streams, or stdout's and stderr's.
+    pipes: Vec<Pipe>,
+    /// The pipe that was ready first since the last look.
+    first: AtomicUsize,
+    /// Empty once the service is no longer ours: the pipes then end with their last writers.
+    service_ends: Mutex<Vec<OwnedFd>>,
     intake: Mutex<Intake>,
     /// For the lane alone, which holds it as long as the disk lets it.
     sink: Mutex<Sink>,
     lane: Mutex<Arc<Lane>>,
     troubles: Troubles,
     bytes: AtomicU64,
+}
+
+/// One of a service's pipes.
+#[derive(Debug)]
+struct Pipe {
+    read_end: OwnedFd,
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -70,24 +87,25 @@ impl Stream {
         owner: Option<(u32, u32)>,
         voice: Option<Voice>,
         lane: Arc<Lane>,
-        troubles: Troubles,
+        (troubles, packer): (Troubles, Packer),
     ) -> io::Result<Stream> {
-        let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
-        if let Some((uid, gid)) = owner {
-            // Refused unless we are root; then the service cannot open /dev/stdout anew, no more.
-            let _ = fchown(&write_end, Some(uid), Some(gid));
+        let form = Form::of(plan.format, troubles.service());
+        let count = if form.is_some() { 2 } else { 1 };
+        let (mut pipes, mut service_ends) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (read_end, service_end) = make_pipe(owner)?;
+            pipes.push(Pipe { read_end, ended: AtomicBool::new(false) });
+            service_ends.push(service_end);
         }
-        // Opened anew for reading and writing, the service's end outlives our reading end: a
-        // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
-        let service_end = reopen_both_ways(write_end.as_fd())?;
-        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let intake = Intake::new(plan.buffer, voice, capacity(&read_end));
-        let file = LogFile::new(plan.file.clone(), plan.max_size, plan.keep);
+        let capacity = capacity(&pipes[0].read_end);
+        let intake = Intake::new(plan.buffer, form, voices(voice, count), capacity);
+        let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
             key,
-            read_end,
-            service_end: Mutex::new(Some(service_end)),
+            pipes,
+            first: AtomicUsize::new(ANY),
+            service_ends: Mutex::new(service_ends),
             intake: Mutex::new(intake),
             sink: Mutex::new(sink),
             lane: Mutex::new(lane),
@@ -96,15 +114,48 @@ impl Stream {
         })
     }
 
-    pub(super) fn read_end(&self) -> BorrowedFd<'_> {
-        self.read_end.as_fd()
+    /// The pipes that have not ended, each with its key.
+    pub(super) fn open_pipes(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
+        let open = self.pipes.iter().zip(self.key..);
+        let open = open.filter(|it| !it.0.ended.load(Ordering::Relaxed));
+        open.map(|(pipe, key)| (key, pipe.read_end.as_fd()))
+    }
+
+    /// Pipes that have ended, which are ready for ever.
+    pub(super) fn ended_pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ended = self.pipes.iter().filter(|it| it.ended.load(Ordering::Relaxed));
+        ended.map(|it| it.read_end.as_fd())
+    }
+
+    /// The pipe of this key is ready; the first one that is said to be is read first.
+    pub(super) fn is_ready(&self, key: u64) {
+        let number = usize::try_from(key - self.key).unwrap_or(0);
+        let relaxed = Ordering::Relaxed;
+        let _ = self.first.compare_exchange(ANY, number, relaxed, relaxed);
+    }
+
+    /// The order in which its pipes are ready tells something.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.pipes.len() > 1
     }
 
     pub(super) fn writer(&self) -> io::Result<OwnedFd> {
-        match &*lock(&self.service_end) {
+        match lock(&self.service_ends).first() {
             Some(end) => end.try_clone(),
             None => Err(io::Error::other("its logs are closed")),
         }
+    }
+
+    pub(super) fn begin_run(&self, run: u64) -> io::Result<[OwnedFd; 2]> {
+        if let Some(form) = &lock(&self.intake).form {
+            form.set_run(run);
+        }
+        let stdout = self.writer()?;
+        let stderr = match lock(&self.service_ends).last() {
+            Some(end) => end.try_clone()?,
+            None => return Err(io::Error::other("its logs are closed")),
+        };
+        Ok([stdout, stderr])
     }
 
     pub(super) fn troubles(&self) -> &Troubles {
@@ -131,7 +182,8 @@ impl Stream {
             drop(intake);
             return done();
         }
-        intake.drain(capacity(&self.read_end), done);
+        let held = self.pipes.iter().map(|it| capacity(&it.read_end)).sum();
+        intake.drain(held, done);
         drop(intake);
         self.mark();
     }
@@ -156,18 +208,18 @@ impl Stream {
     ) {
         let mut intake = lock(&self.intake);
         intake.backlog.set_limit(plan.buffer);
-        if plan.console != intake.voice.is_some() {
+        if plan.console == intake.voices.is_empty() {
             intake.end_line();
-            intake.voice = voice();
+            intake.voices = voices(voice(), self.pipes.len());
         }
-        intake.wish.bounds = Some((plan.max_size, plan.keep));
+        intake.wish.bounds = Some(Bounds::of(plan));
         drop(intake);
         self.mark();
     }
 
     /// No further run writes here: the stream ends when the last writer is gone.
     pub(super) fn leave(self: &Arc<Stream>) {
-        lock(&self.service_end).take();
+        lock(&self.service_ends).clear();
         self.mark();
     }
 
@@ -185,38 +237,72 @@ impl Stream {
     }
 
     fn is_empty(&self) -> bool {
-        let mut wait = [PollFd::new(self.read_end.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut wait, PollTimeout::ZERO), Ok(0))
+        let mut waits: Vec<PollFd<'_>> = Vec::new();
+        for pipe in &self.pipes {
+            waits.push(PollFd::new(pipe.read_end.as_fd(), PollFlags::POLLIN));
+        }
+        matches!(poll(&mut waits, PollTimeout::ZERO), Ok(0))
     }
 
     /// Takes out what is in the pipe and writes it. For the lane's thread alone.
     pub(super) fn pump(&self, lane: &Lane, buffer: &mut [u8]) -> After {
         let mut sink = lock(&self.sink);
         self.fulfil(&mut sink);
-        let mut taken = 0;
+        let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
         while taken < TURN {
             self.flush(lane, &mut sink);
             lane.progress();
             // Large, aligned writes cost the kernel least: it keeps the file in larger folios.
             let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
-            let got = lock(&self.intake).read(&self.read_end, aligned, sink.retry_at.is_some());
+            let look = if idle == 0 { Look::First } else { Look::Further };
+            let pipe = (&self.pipes[number].read_end, number, look);
+            let got = lock(&self.intake).read(pipe, aligned, sink.retry_at.is_some());
             taken += self.count(&got);
             match got.read {
                 Read::Straight { from, to } => self.put(&mut sink, &buffer[from..to]),
                 Read::Woven(bytes) => self.put(&mut sink, &bytes),
                 Read::Kept | Read::Behind => {}
-                Read::Nothing => return self.quiet(&mut sink),
-                Read::End => {
-                    self.quiet(&mut sink);
-                    return if sink.retry_at.is_some() { After::Ending } else { After::Gone };
+                Read::Nothing | Read::End => {
+                    if matches!(got.read, Read::End) {
+                        self.pipes[number].ended.store(true, Ordering::Relaxed);
+                    }
+                    idle += 1;
+                    if idle < self.pipes.len() {
+                        number = (number + 1) % self.pipes.len();
+                        continue;
+                    }
+                    return self.at_rest(&mut sink);
                 }
             }
             call(got.drained);
-            if got.emptied {
+            idle = if got.emptied { idle + 1 } else { 0 };
+            if idle == self.pipes.len() {
                 break;
+            }
+            if got.emptied {
+                number = (number + 1) % self.pipes.len();
             }
         }
         if sink.retry_at.is_some() { After::Again } else { After::Rest }
+    }
+
+    fn first_pipe(&self) -> usize {
+        match self.first.swap(ANY, Ordering::Relaxed) {
+            ANY => 0,
+            number => number.min(self.pipes.len() - 1),
+        }
+    }
+
+    /// All pipes are empty, or have ended.
+    fn at_rest(&self, sink: &mut Sink) -> After {
+        let after = self.quiet(sink);
+        if self.open_pipes().next().is_some() {
+            after
+        } else if sink.retry_at.is_some() {
+            After::Ending
+        } else {
+            After::Gone
+        }
     }
 
     fn count(&self, got: &Got) -> usize {
@@ -228,8 +314,8 @@ impl Stream {
     /// Does what was asked for since the last look.
     fn fulfil(&self, sink: &mut Sink) {
         let wish = std::mem::take(&mut lock(&self.intake).wish);
-        if let Some((size_max, keep)) = wish.bounds {
-            sink.file.set_bounds(size_max, keep);
+        if let Some(bounds) = wish.bounds {
+            sink.file.set_bounds(bounds);
         }
         if wish.reopen {
             sink.file.close();
@@ -253,7 +339,7 @@ impl Stream {
             let held = intake.backlog.take();
             if held.is_empty() {
                 let why = self.troubles.why();
-                let closed = intake.backlog.close_gap(sink.file.at_line_start(), &why);
+                let closed = intake.close_gap(sink.file.at_line_start(), &why);
                 drop(intake);
                 self.troubles.lost(closed.unwrap_or(0));
                 continue;
@@ -318,25 +404,32 @@ impl Stream {
 
     /// Takes out what is in the pipe while the lane hangs in a call to its disk.
     pub(super) fn rescue(&self, buffer: &mut [u8], why: &str) -> After {
-        let mut taken = 0;
-        while taken < TURN {
-            let mut intake = lock(&self.intake);
-            let got = intake.read(&self.read_end, buffer, true);
-            let drained = match got.read {
-                Read::Nothing | Read::End => intake.drained(),
-                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => Vec::new(),
-            };
-            drop(intake);
+        let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
+        while taken < TURN && idle < self.pipes.len() {
+            let look = if idle == 0 { Look::First } else { Look::Further };
+            let pipe = (&self.pipes[number].read_end, number, look);
+            let got = lock(&self.intake).read(pipe, buffer, true);
             if got.bytes != 0 {
                 self.troubles.failed(why);
             }
             taken += self.count(&got);
             call(got.drained);
-            call(drained);
             match got.read {
-                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => {}
-                Read::Nothing => return After::Again,
-                Read::End => return After::Ending,
+                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => idle = 0,
+                Read::Nothing => {
+                    (idle, number) = (idle + 1, (number + 1) % self.pipes.len());
+                }
+                Read::End => {
+                    self.pipes[number].ended.store(true, Ordering::Relaxed);
+                    (idle, number) = (idle + 1, (number + 1) % self.pipes.len());
+                }
+            }
+        }
+        if idle == self.pipes.len() {
+            let drained = lock(&self.intake).drained();
+            call(drained);
+            if self.open_pipes().next().is_none() {
+                return After::Ending;
             }
         }
         After::Again
@@ -363,6 +456,27 @@ impl Stream {
 fn capacity(pipe: &OwnedFd) -> usize {
     let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
     size.and_then(|it| usize::try_from(it).ok()).unwrap_or(TURN)
+}
+
+/// A pipe whose reading end does not block, and its end for a service of this owner.
+fn make_pipe(owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
+    if let Some((uid, gid)) = owner {
+        // Refused unless we are root; then the service cannot open /dev/stdout anew, no more.
+        let _ = fchown(&write_end, Some(uid), Some(gid));
+    }
+    // Opened anew for reading and writing, the service's end outlives our reading end: a
+    // service whose keepup dies gets no SIGPIPE. And O_NONBLOCK stays on our end alone.
+    let service_end = reopen_both_ways(write_end.as_fd())?;
+    fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read_end, service_end))
+}
+
+/// A voice for each pipe.
+fn voices(voice: Option<Voice>, pipes: usize) -> Vec<Voice> {
+    let Some(voice) = voice else { return Vec::new() };
+    let twins: Vec<Voice> = (1..pipes).map(|_| voice.twin()).collect();
+    std::iter::once(voice).chain(twins).collect()
 }
 
 fn call(drained: Vec<Done>) {

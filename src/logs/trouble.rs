@@ -63,6 +63,10 @@ impl Troubles {
         Troubles { service, path, tell, lost, failing, now: Mutex::default() }
     }
 
+    pub(super) fn service(&self) -> &Name {
+        &self.service
+    }
+
     pub(super) fn path(&self) -> &PathBuf {
         &self.path
     }

@@ -6,6 +6,7 @@ mod held;
 mod init;
 mod keeper;
 mod operator;
+pub mod shown;
 mod start;
 mod world;
 

@@ -12,8 +12,9 @@ use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use super::Loop;
 use super::keeper::Keeper;
 use super::operator::Operators;
+use super::shown;
 use super::world::World;
-use crate::control::protocol::{REQUESTS_MAX, socket_path};
+use crate::control::protocol::{LogQuery, REQUESTS_MAX, socket_path};
 use crate::control::{self, Control, LockError, Request, Socket, SocketError, Sources};
 use crate::core::Supervisor;
 use crate::core::event::SpawnFailure;
@@ -204,20 +205,14 @@ fn serve(
         let stats = counted.stats(service);
         LogCount { service: service.clone(), bytes: stats.bytes, lines_lost: stats.lines_lost }
     };
-    let tailed = Arc::clone(logs);
-    let tail = move |name: &str, lines| match tailed.tail(&plan::Name::from(name), lines) {
-        Some(tail) => {
-            let lines = tail.read();
-            Ok(lines.join(&b'\n'))
-        }
-        None => Ok(Vec::new()),
-    };
+    let shown = (Arc::clone(logs), plan.services.clone());
+    let open_log = move |query: &LogQuery| shown::open(Some(&*shown.0), &shown.1, query);
     let control = Control::new(Sources {
         requests: ask,
         journal: journal.clone(),
         metrics: Arc::clone(metrics),
         usage: Sampler::new(plan.supervisor.log_dir.clone()),
-        log_tail: Some(Box::new(tail)),
+        open_log: Some(Box::new(open_log)),
         log_counts: Some(Box::new(move || names.iter().map(&count).collect())),
     });
     if let Some(socket) = socket {

@@ -196,8 +196,12 @@ impl World {
         if let Some(heartbeat) = &plan.heartbeat {
             self.looker.baseline(&plan.name, &heartbeat.file);
         }
-        let stream = || self.logs.writer(&plan.name).map_or(Stream::Inherit, Stream::To);
-        let output = Output { stdout: stream(), stderr: stream() };
+        let output = match self.logs.begin_run(&plan.name, service.run) {
+            Ok([stdout, stderr]) => {
+                Output { stdout: Stream::To(stdout), stderr: Stream::To(stderr) }
+            }
+            Err(_) => Output { stdout: Stream::Inherit, stderr: Stream::Inherit },
+        };
         self.processes.spawn(plan, service.run, output);
     }
 

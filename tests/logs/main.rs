@@ -4,5 +4,8 @@
 mod disk;
 mod files;
 mod flow;
+mod forms;
 mod memory;
+mod pack;
+mod show;
 mod world;

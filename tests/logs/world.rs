@@ -104,7 +104,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn plan(file: PathBuf) -> plan::Logs {
-    plan::Logs { file, max_size: 50_000_000, keep: 10, console: false, buffer: 1 << 20 }
+    plan::Logs::usual(file)
 }
 
 /// Asks again until it holds, or fails after the limit.

@@ -125,7 +125,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         },
         probes: Vec::new(),
         heartbeat: None,
-        logs: Logs { file: "/dev/null".into(), max_size: 1, keep: 0, console: false, buffer: 0 },
+        logs: Logs::usual("/dev/null".into()),
     }
 }
 

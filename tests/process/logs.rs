@@ -238,3 +238,32 @@ fn a_full_disk_of_the_state_holds_up_nothing() {
     keepup.ask(&["stop", "api"]);
     assert_eq!(keepup.service("api")["state"], "down");
 }
+
+#[test]
+fn the_logs_command_shows_all_files_with_and_without_a_running_keepup() {
+    let keys = "[service.api.logs]\nmax_size = \"10kB\"\ncompress = \"gzip\"\n";
+    let script = "seq 100000 106999; exec sleep 1000";
+    let mut keepup = Keepup::start(&shell("api", script, keys));
+    let numbers: Vec<String> = (100_000..107_000).map(|it: u32| it.to_string()).collect();
+    let all = numbers.join("\n") + "\n";
+    wait_until("all is written", || keepup.folder.read("logs/api.log").ends_with("106999\n"));
+    let logs = |keepup: &Keepup, arguments: &[&str]| {
+        let ran = keepup.client(&[&["logs"], arguments].concat());
+        assert!(ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    for running in [true, false] {
+        assert!(logs(&keepup, &["api", "-n", "all"]) == all, "running: {running}");
+        assert_eq!(logs(&keepup, &["api", "-n", "2"]), "106998\n106999\n");
+        assert_eq!(logs(&keepup, &["--grep", "^10[0-9]001$", "-n", "1"]), "api | 106001\n");
+        let json = logs(&keepup, &["api", "-n", "1", "--json"]);
+        assert!(json.contains("\"message\":\"106999\""), "{json}");
+        if running {
+            keepup.end();
+        }
+    }
+    let ran = keepup.client(&["logs", "api", "--since", "10m"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.contains("log format is raw"), "{said}");
+    assert_eq!(ran.status.code(), Some(2));
+}

@@ -96,13 +96,7 @@ fn restart_defaults() -> Restart {
 }
 
 fn logs(name: &str) -> Logs {
-    Logs {
-        file: PathBuf::from(format!("/log/{name}.log")),
-        max_size: 50_000_000,
-        keep: 10,
-        console: false,
-        buffer: 1 << 20,
-    }
+    Logs::usual(PathBuf::from(format!("/log/{name}.log")))
 }
 
 /// `on-failure:N`, as Docker spells it.

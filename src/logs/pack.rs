@@ -1,0 +1,176 @@
+//! The thread that compresses rotated files, behind everything else that wants a processor or disk.
+//!
+//! It must never remove a file before its compressed form is whole and on the disk. Killed at any
+//! step it leaves a part that is begun anew, or both forms, of which the compressed one is whole.
+
+#![expect(unsafe_code, reason = "priorities of a single thread are in no safe interface")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use flate2::{Compression, GzBuilder};
+use nix::libc::{self, O_NOFOLLOW, O_NONBLOCK};
+
+use super::file::{Names, resemble};
+use super::gzip::Mark;
+use super::rotate::{self, Kept, Numbers};
+use super::{lock, spawn_with};
+
+/// Read and written at once.
+const BUFFER: usize = 64 << 10;
+/// The compressor makes its large tables on the stack before it moves them.
+const STACK: usize = 2 << 20;
+
+/// Compresses what it is told to; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Packer {
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    logs: Vec<(PathBuf, Arc<Names>)>,
+    running: bool,
+}
+
+impl Packer {
+    /// Compresses the rotated files beside `path`, when there is time.
+    pub(super) fn pack(&self, path: &Path, names: &Arc<Names>) {
+        let mut queue = lock(&self.queue);
+        if queue.logs.iter().all(|it| it.0 != path) {
+            queue.logs.push((path.to_owned(), Arc::clone(names)));
+        }
+        if !queue.running {
+            let packer = self.clone();
+            // Without a thread the next rotation tries again.
+            queue.running = spawn_with(STACK, "log gzip", move || packer.run()).is_ok();
+        }
+    }
+
+    fn run(&self) {
+        step_back();
+        loop {
+            let mut queue = lock(&self.queue);
+            let Some((path, names)) = queue.logs.pop() else {
+                queue.running = false;
+                return;
+            };
+            drop(queue);
+            // What cannot be compressed stays as it is, until the next rotation.
+            while matches!(pack_oldest(&path, &names), Ok(Some(()))) {}
+        }
+    }
+}
+
+/// Lets everything else go first.
+fn step_back() {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: plain numbers; 0 is the calling thread in both. Refusals change nothing.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE);
+    }
+}
+
+/// Compresses one file; `None`: there is none that needs it.
+fn pack_oldest(path: &Path, names: &Names) -> io::Result<Option<()>> {
+    let oldest = {
+        let _held = names.hold();
+        let numbers = rotate::scan(path)?;
+        remove_twice(path, &numbers)?;
+        let plain = numbers.kept.iter().rev().find(|it| *it.1 == Kept::Plain);
+        plain.map(|it| open(&rotate::numbered(path, *it.0))).transpose()?
+    };
+    let part = part_of(path);
+    let Some(plain) = oldest else {
+        let _ = std::fs::remove_file(part);
+        return Ok(None);
+    };
+    let mark = Mark::of(&plain.metadata()?);
+    compress(&plain, mark, &part)?;
+    if Mark::of(&plain.metadata()?) != mark {
+        std::fs::remove_file(&part)?;
+        return Err(io::Error::other("it is still written"));
+    }
+    settle(path, names, &plain, &part).map(Some)
+}
+
+/// A crash came between the last two steps: of both forms the compressed one is whole.
+fn remove_twice(path: &Path, numbers: &Numbers) -> io::Result<()> {
+    for &number in &numbers.twice {
+        std::fs::remove_file(rotate::numbered(path, number))?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+    let plain = file.metadata()?.is_file();
+    if plain { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Where a compressed file grows.
+pub(super) fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gz.part");
+    PathBuf::from(name)
+}
+
+fn compress(plain: &File, mark: Mark, part: &Path) -> io::Result<()> {
+    match std::fs::remove_file(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
+    let written = write_packed(plain, mark, &file).and_then(|()| {
+        resemble(&file, &plain.metadata()?);
+        file.sync_all()
+    });
+    if written.is_err() {
+        // On a full disk every byte counts.
+        let _ = std::fs::remove_file(part);
+    }
+    written
+}
+
+fn write_packed(plain: &File, mark: Mark, to: &File) -> io::Result<()> {
+    let time = u32::try_from(plain.metadata()?.mtime()).unwrap_or(0);
+    let builder = GzBuilder::new().comment(mark.comment()).mtime(time);
+    let mut packed = builder.write(io::BufWriter::new(to), Compression::default());
+    let mut from = BufReader::with_capacity(BUFFER, plain);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        packed.write_all(&buffer[..count])?;
+    }
+    packed.finish()?.flush()
+}
+
+/// Puts the whole part in the place of the plain file, under whatever number that has by now.
+fn settle(path: &Path, names: &Names, plain: &File, part: &Path) -> io::Result<()> {
+    let mut held = names.hold();
+    *held = None;
+    let id = |it: &std::fs::Metadata| (it.dev(), it.ino());
+    let own = id(&plain.metadata()?);
+    let numbers = rotate::scan(path)?;
+    let found = numbers.kept.iter().filter(|it| *it.1 == Kept::Plain).find(|it| {
+        let meta = std::fs::symlink_metadata(rotate::numbered(path, *it.0));
+        meta.is_ok_and(|it| id(&it) == own)
+    });
+    let Some((&number, _)) = found else {
+        // It was given up meanwhile.
+        return std::fs::remove_file(part);
+    };
+    std::fs::rename(part, rotate::formed(path, number, Kept::Packed))?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    std::fs::remove_file(rotate::numbered(path, number))
+}
