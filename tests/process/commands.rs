@@ -215,6 +215,31 @@ fn whoever_waits_or_follows_hears_the_end() {
 }
 
 #[test]
+fn one_follower_too_many_is_told_so() {
+    let keepup = sleeper("");
+    let follow = || {
+        let mut client = keepup.folder.keepup();
+        client.args(["events", "--follow"]);
+        client.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        client.spawn().unwrap()
+    };
+    let mut followers: Vec<_> = (0..16).map(|_| follow()).collect();
+    for follower in &mut followers {
+        let mut line = String::new();
+        BufReader::new(follower.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("api"), "{line}");
+    }
+    let output = follow().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.contains("too many clients"), "{said}");
+    for mut follower in followers {
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+    }
+}
+
+#[test]
 fn several_services_are_stopped_by_one_command() {
     let keepup = Keepup::start(
         &(shell("one", "exec sleep 1000", "") + &shell("two", "exec sleep 1000", "")),
