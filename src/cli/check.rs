@@ -177,7 +177,11 @@ fn of_probe(probe: &Probe) -> String {
     let interval = duration::print(probe.interval);
     let target = match &probe.kind {
         crate::plan::ProbeKind::Exec(command) => words(command),
-        crate::plan::ProbeKind::Http(_) | crate::plan::ProbeKind::Tcp(_) => probe.kind.target(),
+        crate::plan::ProbeKind::Http(_)
+        | crate::plan::ProbeKind::Tcp(_)
+        | crate::plan::ProbeKind::File(_)
+        | crate::plan::ProbeKind::Listening(_)
+        | crate::plan::ProbeKind::Grpc(_) => probe.kind.target(),
     };
     let noticed = duration::print(schedule::detection(probe));
     let what = match probe.role {

@@ -13,6 +13,7 @@ mod endpoint;
 mod folders;
 mod inherit;
 mod init;
+mod kinds;
 mod leftover;
 mod logs;
 mod plain_init;
