@@ -580,6 +580,8 @@ pub struct Logs {
     pub console: bool,
     /// What stands in a line.
     pub format: LogFormat,
+    /// What happens to the service when nothing can be written.
+    pub overflow: Overflow,
     /// Bytes kept in memory while they cannot be written.
     pub buffer: u64,
 }
@@ -596,6 +598,7 @@ impl Logs {
             compress: Compress::None,
             console: false,
             format: LogFormat::Raw,
+            overflow: Overflow::Drop,
             buffer: 1 << 20,
         }
     }
@@ -629,4 +632,13 @@ impl LogFormat {
             LogFormat::Text | LogFormat::Json => true,
         }
     }
+}
+
+/// What happens to a service whose log cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It runs on; lines for which there is no room in the buffer are counted.
+    Drop,
+    /// It waits in its next write as soon as its pipe is full; nothing is lost.
+    Block,
 }

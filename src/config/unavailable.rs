@@ -61,7 +61,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Probe, "json_max", |it| any(numbers(it))),
     (Table::Probe, "json_age", |it| any(ages(it))),
     (Table::Probe, "max_age", |it| any(it.duration())),
-    (Table::Logs, "overflow", |it| words(it, &["drop", "block"])),
     (Table::Logs, "error_pattern", |it| any(it.full_text())),
     (Table::Logs, "errors_per_hour", |it| any(it.count(1..=u32::MAX))),
 ];
