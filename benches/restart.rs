@@ -94,7 +94,7 @@ fn row(name: &str, samples: &mut [Duration]) -> Duration {
 
 /// The floor: nothing but what every supervisor must do.
 fn bare_loop(role: &str) -> Vec<Duration> {
-    let folder = Folder::new();
+    let folder = Folder::in_memory();
     let path = folder.path("stamps");
     for _ in 0..=ROUNDS + SKIPPED {
         let mut command = Command::new(itself());
@@ -105,7 +105,7 @@ fn bare_loop(role: &str) -> Vec<Duration> {
 }
 
 fn supervised(role: &str) -> Vec<Duration> {
-    let folder = Folder::new();
+    let folder = Folder::in_memory();
     let path = folder.path("stamps");
     let service = format!(
         "[service.it]\ncommand = [\"{}\", \"{role}\", \"{}\"]\n[service.it.restart]\n\
@@ -113,7 +113,7 @@ fn supervised(role: &str) -> Vec<Duration> {
         itself(),
         path.display()
     );
-    let keepup = Keepup::start(folder, &service);
+    let keepup = Keepup::start(Folder::new(), &service);
     wait_until(|| stamps(&path).len() > 2 * (ROUNDS + SKIPPED));
     let gaps = gaps(&path);
     keepup.end();

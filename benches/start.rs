@@ -49,7 +49,7 @@ fn main() {
 }
 
 fn bare_loop(services: usize) -> Duration {
-    let folder = Folder::new();
+    let folder = Folder::in_memory();
     let path = folder.path("stamps");
     let began = now();
     let mut children: Vec<Child> = (0..services)
@@ -67,7 +67,7 @@ fn bare_loop(services: usize) -> Duration {
 }
 
 fn supervised(services: usize) -> (Duration, Duration) {
-    let folder = Folder::new();
+    let folder = Folder::in_memory();
     let path = folder.path("stamps");
     let mut text = String::new();
     for nth in 0..services {
@@ -75,7 +75,7 @@ fn supervised(services: usize) -> (Duration, Duration) {
         write!(text, "[service.s{nth}]\ncommand = [\"{program}\", \"stay\", \"{path}\"]\n")
             .unwrap();
     }
-    let keepup = Keepup::start(folder, &text);
+    let keepup = Keepup::start(Folder::new(), &text);
     let last = all_there(&path, services);
     let began = keepup.began;
     (last.saturating_sub(began), keepup.end())

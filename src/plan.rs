@@ -409,6 +409,12 @@ pub enum ProbeKind {
     Tcp(String),
     /// A command that must exit 0.
     Exec(Vec<String>),
+    /// A file and what it must hold.
+    File(Box<FileProbe>),
+    /// A process of the service itself listens at exactly this address.
+    Listening(SocketAddr),
+    /// `grpc.health.v1.Health/Check`, which must answer SERVING.
+    Grpc(Box<GrpcProbe>),
 }
 
 impl ProbeKind {
@@ -418,6 +424,9 @@ impl ProbeKind {
             ProbeKind::Http(_) => "http",
             ProbeKind::Tcp(_) => "tcp",
             ProbeKind::Exec(_) => "exec",
+            ProbeKind::File(_) => "file",
+            ProbeKind::Listening(_) => "listening",
+            ProbeKind::Grpc(_) => "grpc",
         }
     }
 
@@ -427,6 +436,9 @@ impl ProbeKind {
             ProbeKind::Http(http) => http.url.clone(),
             ProbeKind::Tcp(address) => address.clone(),
             ProbeKind::Exec(command) => command.join(" "),
+            ProbeKind::File(file) => file.path.display().to_string(),
+            ProbeKind::Listening(address) => address.to_string(),
+            ProbeKind::Grpc(grpc) => grpc.target.clone(),
         }
     }
 }
@@ -436,7 +448,11 @@ impl fmt::Display for ProbeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProbeKind::Http(http) => f.write_str(&http.url),
-            ProbeKind::Tcp(_) | ProbeKind::Exec(_) => {
+            ProbeKind::Tcp(_)
+            | ProbeKind::Exec(_)
+            | ProbeKind::File(_)
+            | ProbeKind::Listening(_)
+            | ProbeKind::Grpc(_) => {
                 write!(f, "{} {}", self.name(), self.target())
             }
         }
@@ -468,13 +484,57 @@ pub struct HttpProbe {
     pub json: Vec<(String, Scalar)>,
 }
 
+/// A question for the health of a gRPC server, or of one service in it.
+///
+/// Source: the gRPC Health Checking Protocol, `grpc.health.v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// As written, for people.
+    pub target: String,
+    /// Where to connect.
+    pub address: HttpAddress,
+    /// The authority that is asked.
+    pub host: String,
+    /// The service that is asked for; empty: the whole server.
+    pub service: String,
+}
+
+/// A file and what it must hold. With nothing wanted of it, it must be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileProbe {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Fields that it must have: dotted path and value.
+    pub json: Vec<(String, Scalar)>,
+    /// Numbers that must not exceed these: dotted path and the greatest number.
+    pub json_max: Vec<(String, f64)>,
+    /// Times that must not be older than this, by the wall clock: dotted path and age.
+    pub json_age: Vec<(String, Duration)>,
+    /// The file itself must have been seen to change within this time; no clock but keepup's own
+    /// steady one matters.
+    pub max_age: Option<Duration>,
+}
+
 /// Where an HTTP probe connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpAddress {
     /// This host (name or address, without brackets) and port.
     Tcp(String, u16),
+    /// The same, through TLS.
+    Tls(String, u16, Trust),
     /// This Unix socket.
     Unix(PathBuf),
+}
+
+/// Whose certificates are good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the system's root certificates vouch for.
+    System,
+    /// Those that stand in this PEM file, and those that they vouch for.
+    Own(PathBuf),
+    /// Anybody's.
+    Anyone,
 }
 
 /// A JSON value without parts.

@@ -101,6 +101,9 @@ pub struct ServiceStatus {
     /// What is wrong with it, and since when. Not shown here but in `/readyz` and `/v1/problems`.
     #[serde(skip)]
     pub trouble: Option<Trouble>,
+    /// What it waits for, in words. Not shown; part of its trouble.
+    #[serde(skip)]
+    pub awaits: Option<String>,
     /// Processor time of its processes. Not shown here but in `/metrics`.
     #[serde(skip)]
     pub cpu_seconds: Option<f64>,
@@ -316,6 +319,7 @@ impl ServiceStatus {
             probes: plan.probes.iter().map(ProbeStatus::unasked).collect(),
             given_up: false,
             trouble: None,
+            awaits: None,
             cpu_seconds: None,
         }
     }

@@ -24,10 +24,21 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Folder {
+        Folder::under(&std::env::temp_dir())
+    }
+
+    /// A folder without a disk below it, where there is such a place: what is measured must not
+    /// wait for a disk that something else uses.
+    pub(crate) fn in_memory() -> Folder {
+        let shared_memory = Path::new("/dev/shm");
+        if shared_memory.is_dir() { Folder::under(shared_memory) } else { Folder::new() }
+    }
+
+    fn under(parent: &Path) -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("keepup-bench-{}-{nth}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }

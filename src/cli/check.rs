@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, Checked, Surroundings, duration, schedule, size};
+use crate::core::restart::delay;
 use crate::plan::{Logs, OnCap, Plan, Policy, Probe, Restart, Role, Service, Supervisor};
 
 /// A file with problems, or that cannot be read.
@@ -176,7 +177,11 @@ fn of_probe(probe: &Probe) -> String {
     let interval = duration::print(probe.interval);
     let target = match &probe.kind {
         crate::plan::ProbeKind::Exec(command) => words(command),
-        crate::plan::ProbeKind::Http(_) | crate::plan::ProbeKind::Tcp(_) => probe.kind.target(),
+        crate::plan::ProbeKind::Http(_)
+        | crate::plan::ProbeKind::Tcp(_)
+        | crate::plan::ProbeKind::File(_)
+        | crate::plan::ProbeKind::Listening(_)
+        | crate::plan::ProbeKind::Grpc(_) => probe.kind.target(),
     };
     let noticed = duration::print(schedule::detection(probe));
     let what = match probe.role {
@@ -246,12 +251,12 @@ fn delays(restart: &Restart) -> String {
     let mut shown: Vec<String> = Vec::new();
     let mut more = restart.max_restarts != last;
     for n in 1..=last {
-        let delay = schedule::delay_before(restart, n);
-        if n > 1 && delay == schedule::delay_before(restart, n - 1) {
+        let next = delay(restart, n);
+        if n > 1 && next == delay(restart, n - 1) {
             more = true;
             break;
         }
-        shown.push(duration::print(delay));
+        shown.push(duration::print(next));
     }
     let more = if more { ", …" } else { "" };
     let jitter = match restart.jitter {

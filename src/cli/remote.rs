@@ -67,7 +67,7 @@ impl Remote {
         take: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let streamed = client::stream::<Error>(&self.socket, path, take);
-        self.wait(streamed).map(drop)
+        self.wanted(self.wait(streamed)?).map(drop)
     }
 
     /// The answer to a `GET`, which must be a success, piece by piece as it comes.

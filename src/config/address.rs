@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::source::joined;
 use super::value::Value;
 use super::wrong::{Wrong, did_you_mean};
-use crate::plan::HttpAddress;
+use crate::plan::{GrpcProbe, HttpAddress};
 
 /// What an HTTP probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,19 +157,53 @@ fn port(text: &str) -> Result<u16, Wrong> {
 
 /// `host:port`, to connect to.
 pub(super) fn host_port(value: Value<'_>) -> Option<String> {
-    let text = match value.item {
+    let text = address_text(value)?;
+    value.ok(read_host_port(&text)).map(|_| text.clone())
+}
+
+/// What a gRPC probe asks: `host:port`, or `https://host:port`, and perhaps `/service` after it.
+pub(super) fn grpc(value: Value<'_>) -> Option<(Scheme, GrpcProbe)> {
+    let target = address_text(value)?;
+    let (scheme, rest) = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+        Some((scheme, _)) => {
+            let wrong = format!("has an unknown scheme `{scheme}`");
+            value.refuse(Wrong::hinted(wrong, "write `host:port`, or `https://host:port`"));
+            return None;
+        }
+        None => (Scheme::Http, target.as_str()),
+    };
+    let (authority, service) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = value.ok(read_host_port(authority))?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    if !service.bytes().all(good) {
+        value.refuse(Wrong::new(format!("must name a service after its `/`, found `{service}`")));
+        return None;
+    }
+    let (host_written, service) = (authority.to_owned(), service.to_owned());
+    let address = HttpAddress::Tcp(host, port);
+    let probe = GrpcProbe { target: target.clone(), address, host: host_written, service };
+    Some((scheme, probe))
+}
+
+fn address_text(value: Value<'_>) -> Option<String> {
+    match value.item {
         toml::de::DeValue::Integer(port) => {
             value.must_be("`host:port`", Some(format!("write \"127.0.0.1:{port}\"")));
-            return None;
+            None
         }
         toml::de::DeValue::String(_)
         | toml::de::DeValue::Float(_)
         | toml::de::DeValue::Boolean(_)
         | toml::de::DeValue::Datetime(_)
         | toml::de::DeValue::Array(_)
-        | toml::de::DeValue::Table(_) => value.full_text()?,
-    };
-    let parse = || match text.as_str() {
+        | toml::de::DeValue::Table(_) => value.full_text(),
+    }
+}
+
+fn read_host_port(text: &str) -> Result<(String, u16), Wrong> {
+    match text {
         _ if text.contains("://") => Err(Wrong::hinted(
             format!("must be `host:port`, found `{text}`"),
             "leave out what stands before and after",
@@ -179,8 +213,7 @@ pub(super) fn host_port(value: Value<'_>) -> Option<String> {
             format!("write \"127.0.0.1:{}\"", only.trim_start_matches(':')),
         )),
         both => split_host(both, None),
-    };
-    value.ok(parse()).map(|_| text.clone())
+    }
 }
 
 /// An address to listen at: numbers only, since a name may stand for several.

@@ -7,22 +7,16 @@ use toml::de::DeValue;
 use super::address::{self, Scheme};
 use super::probe::status;
 use super::section::{Layer, Section};
+use super::trust;
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::{HttpProbe, Scalar};
+use crate::plan::{HttpAddress, HttpProbe, Scalar};
 
 /// Headers that follow from the request itself.
 const OWN_HEADERS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
 
-/// An HTTP probe, and whether it needs TLS.
-#[derive(Debug)]
-pub(super) struct Http {
-    pub(super) scheme: Scheme,
-    pub(super) probe: HttpProbe,
-}
-
 /// Reads the keys, wherever they stand; nothing if there is no `http`, or if a key is wrong.
-pub(super) fn read(section: &Section<'_>) -> Option<Http> {
+pub(super) fn read(section: &Section<'_>) -> Option<HttpProbe> {
     let url = section.maybe("http", address::url);
     let method = section.or("method", "GET".to_owned(), method);
     let headers = headers(&section.section("headers"));
@@ -30,12 +24,20 @@ pub(super) fn read(section: &Section<'_>) -> Option<Http> {
     let status = section.or("status", vec![200..=399], status);
     let contains = section.maybe("contains", Value::full_text);
     let json = section.or("json", Vec::new(), |it| json(it.table()?));
+    let trust = trust::read(section);
     let url = url??;
+    if url.scheme != Scheme::Https {
+        trust::refuse(section, "is for https:// URLs");
+    }
+    let address = match (url.scheme, url.address) {
+        (Scheme::Https, HttpAddress::Tcp(host, port)) => HttpAddress::Tls(host, port, trust?),
+        (_, address) => address,
+    };
     let mut headers = headers?;
     let host = headers.remove("host");
-    let probe = HttpProbe {
+    Some(HttpProbe {
         url: url.written,
-        address: url.address,
+        address,
         path: url.path,
         host: host.map_or(url.host, |it| it.1),
         method: method?,
@@ -44,8 +46,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Http> {
         status: status?,
         contains: contains?,
         json: json?,
-    };
-    Some(Http { scheme: url.scheme, probe })
+    })
 }
 
 /// Source: RFC 9110, section 5.6.2: a token.
@@ -89,18 +90,32 @@ fn headers(section: &Section<'_>) -> Option<BTreeMap<String, (String, String)>> 
 }
 
 /// The fields that a JSON body must have. Tables inside are paths, too: `a.b = 1` is `"a.b" = 1`.
-fn json(layer: Layer<'_>) -> Option<Vec<(String, Scalar)>> {
+pub(super) fn json(layer: Layer<'_>) -> Option<Vec<(String, Scalar)>> {
+    fields(layer, scalar)
+}
+
+/// The fields, and what `read` makes of the value of each.
+pub(super) fn fields<'t, T>(
+    layer: Layer<'t>,
+    read: fn(Value<'t>) -> Option<T>,
+) -> Option<Vec<(String, T)>> {
     let mut fields = Vec::new();
-    fields_of(layer, "", &mut fields);
+    fields_of(layer, "", read, &mut fields);
     fields.into_iter().collect()
 }
 
-fn fields_of(layer: Layer<'_>, prefix: &str, fields: &mut Vec<Option<(String, Scalar)>>) {
+fn fields_of<'t, T>(
+    layer: Layer<'t>,
+    prefix: &str,
+    read: fn(Value<'t>) -> Option<T>,
+    fields: &mut Vec<Option<(String, T)>>,
+) {
     for value in layer.entries() {
         let path = format!("{prefix}{}", value.key);
         match value.item {
             DeValue::Table(table) => {
-                fields_of(Layer { at: value.at, table }, &format!("{path}."), fields);
+                let layer = Layer { at: value.at, table };
+                fields_of(layer, &format!("{path}."), read, fields);
             }
             DeValue::String(_)
             | DeValue::Integer(_)
@@ -112,7 +127,7 @@ fn fields_of(layer: Layer<'_>, prefix: &str, fields: &mut Vec<Option<(String, Sc
                     let wrong = "is a path with nothing between its dots";
                     value.refuse(Wrong::new(wrong));
                 }
-                fields.push(scalar(value).map(|scalar| (path, scalar)));
+                fields.push(read(value).map(|it| (path, it)));
             }
         }
     }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::address::{self, Scheme};
+use super::address::Scheme;
 use super::section::{Layer, Section};
-use super::unavailable::{self, Table};
 use super::value::{Value, Zero};
 use super::wrong::Wrong;
-use super::{command, duration, http};
-use crate::plan::{Class, Probe, ProbeKind, Role};
+use super::{address, command, duration, file, http, trust};
+use crate::plan::{Class, GrpcProbe, HttpAddress, Probe, ProbeKind, Role};
 
 /// The keys that say what is asked; one of them per probe.
 const KINDS: [&str; 6] = ["http", "tcp", "exec", "grpc", "file", "listening"];
@@ -62,7 +61,6 @@ fn one(role: Role, layer: Layer<'_>) -> Option<Probe> {
     let slow = section.maybe("slow", Value::duration);
     let definite =
         section.or("definite", Vec::new(), |it| it.list_of(|class| class.word(&Class::ALL)));
-    unavailable::refuse(Table::Probe, &section);
     section.refuse_unknown();
     if let (Some(timeout), Some(Some(slow)), Some(value)) = (timeout, slow, section.get("slow"))
         && slow >= timeout
@@ -100,6 +98,9 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     let http = http::read(section);
     let tcp = section.maybe("tcp", address::host_port);
     let exec = section.maybe("exec", command::argv);
+    let file = file::read(section);
+    let grpc = grpc(section);
+    let listening = section.maybe("listening", address::socket_addr);
     let written: Vec<Value<'_>> = KINDS.iter().filter_map(|kind| section.get(kind)).collect();
     let [value] = written.as_slice() else {
         refuse_kinds(section, written);
@@ -107,18 +108,30 @@ fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     };
     refuse_keys_of_others(section, value.key);
     match value.key {
-        "http" => {
-            let http = http?;
-            if http.scheme == Scheme::Https {
-                value.at.refuse(unavailable::not_yet("`http` with an https:// URL"));
-                return None;
-            }
-            Some(ProbeKind::Http(Box::new(http.probe)))
-        }
+        "http" => Some(ProbeKind::Http(Box::new(http?))),
         "tcp" => Some(ProbeKind::Tcp(tcp??)),
         "exec" => Some(ProbeKind::Exec(exec??)),
-        // Not there yet, and refused as such.
+        "grpc" => Some(ProbeKind::Grpc(Box::new(grpc?))),
+        "listening" => Some(ProbeKind::Listening(listening??)),
+        "file" => Some(ProbeKind::File(Box::new(file?))),
+        // There are no others.
         _ => None,
+    }
+}
+
+/// What a gRPC probe asks; nothing if there is none, or if a key is wrong.
+fn grpc(section: &Section<'_>) -> Option<GrpcProbe> {
+    let (scheme, probe) = section.maybe("grpc", address::grpc)??;
+    if scheme != Scheme::Https {
+        trust::refuse(section, "is for https:// addresses");
+        return Some(probe);
+    }
+    let trust = trust::read(section)?;
+    match probe.address {
+        HttpAddress::Tcp(host, port) => {
+            Some(GrpcProbe { address: HttpAddress::Tls(host, port, trust), ..probe })
+        }
+        HttpAddress::Tls(..) | HttpAddress::Unix(_) => Some(probe),
     }
 }
 
@@ -132,11 +145,9 @@ fn refuse_kinds(section: &Section<'_>, mut written: Vec<Value<'_>>) {
         ));
         return;
     }
-    let later: Vec<&str> = unavailable::keys(Table::Probe).collect();
-    let known: Vec<&str> = KINDS.into_iter().filter(|kind| !later.contains(kind)).collect();
     section.at.refuse(Wrong::hinted(
         "the probe does not say what to ask",
-        format!("add one of `{}`, as in http = \"http://127.0.0.1:8000/\"", known.join("`, `")),
+        format!("add one of `{}`, as in http = \"http://127.0.0.1:8000/\"", KINDS.join("`, `")),
     ));
 }
 

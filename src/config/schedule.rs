@@ -3,15 +3,8 @@
 use std::time::Duration;
 
 use super::duration;
+use crate::core::restart::delay;
 use crate::plan::{Class, Probe, Restart, Role, Service};
-
-/// The delay before the `n`-th restart in a row (from 1), without jitter.
-pub fn delay_before(restart: &Restart, n: u32) -> Duration {
-    let power = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
-    let seconds = restart.delay.as_secs_f64() * restart.factor.powi(power);
-    let delay = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    delay.min(restart.max_delay)
-}
 
 /// From the first end to the cap, when every run lasts `each`; nothing without a cap.
 pub fn time_to_cap(restart: &Restart, each: Duration) -> Option<Duration> {
@@ -23,7 +16,7 @@ fn time_of(restart: &Restart, restarts: u32, each: Duration) -> Duration {
     let mut total = Duration::ZERO;
     let mut last = None;
     for n in 1..=restarts {
-        let delay = delay_before(restart, n);
+        let delay = delay(restart, n);
         if last == Some(delay) {
             // Delays grow until they do not; all that follow are alike.
             let rest = restarts - n + 1;
@@ -117,9 +110,9 @@ mod tests {
     #[test]
     fn delays_grow_to_their_maximum() {
         let restart = restart(1, 2.0, 10, 5, 60);
-        let delays: Vec<u64> = (1..=6).map(|n| delay_before(&restart, n).as_secs()).collect();
+        let delays: Vec<u64> = (1..=6).map(|n| delay(&restart, n).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(delay_before(&restart, u32::MAX).as_secs(), 10);
+        assert_eq!(delay(&restart, u32::MAX).as_secs(), 10);
     }
 
     #[test]

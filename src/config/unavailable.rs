@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{Value, Zero};
+use super::value::Value;
 use super::wrong::Wrong;
 use super::{address, command, host};
 
@@ -15,7 +15,6 @@ use super::{address, command, host};
 pub(super) enum Table {
     Supervisor,
     Service,
-    Probe,
     Logs,
 }
 
@@ -53,14 +52,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
-    (Table::Probe, "insecure", |it| it.truth().map(|insecure| nothing_if(!insecure))),
-    (Table::Probe, "ca_file", |it| any(it.path())),
-    (Table::Probe, "grpc", |it| any(address::host_port(it))),
-    (Table::Probe, "listening", |it| any(address::socket_addr(it))),
-    (Table::Probe, "file", |it| any(it.path())),
-    (Table::Probe, "json_max", |it| any(numbers(it))),
-    (Table::Probe, "json_age", |it| any(ages(it))),
-    (Table::Probe, "max_age", |it| any(it.duration())),
     (Table::Logs, "error_pattern", |it| any(it.full_text())),
     (Table::Logs, "errors_per_hour", |it| any(it.count(1..=u32::MAX))),
 ];
@@ -80,11 +71,6 @@ pub(super) fn refuse(table: Table, section: &Section<'_>) {
             }
         }
     }
-}
-
-/// The keys of this table that nothing does yet.
-pub(super) fn keys(table: Table) -> impl Iterator<Item = &'static str> {
-    UNAVAILABLE.iter().filter(move |it| it.0 == table).map(|it| it.1)
 }
 
 /// What is known but not there yet.
@@ -121,17 +107,4 @@ fn percent(value: Value<'_>) -> Option<u32> {
         value.refuse(Wrong::hinted(wrong, "write \"95%\""));
     }
     number
-}
-
-/// Dotted paths, and a number for each.
-fn numbers(value: Value<'_>) -> Option<Vec<f64>> {
-    let layer = value.table()?;
-    let read = |it: Value<'_>| it.number(f64::MIN..=f64::MAX);
-    layer.entries().into_iter().map(read).collect()
-}
-
-/// Dotted paths, and a duration for each.
-fn ages(value: Value<'_>) -> Option<Vec<Duration>> {
-    let layer = value.table()?;
-    layer.entries().into_iter().map(|it| it.duration_from(Zero::Refused)).collect()
 }

@@ -79,12 +79,8 @@ pub async fn call(
     patience: Patience,
 ) -> Result<Reply, ClientError> {
     let answered = async {
-        let (status, body) = send(socket, method, path).await?.into_parts();
-        let body = Limited::new(body, ANSWER_MAX)
-            .collect()
-            .await
-            .map_err(|it| ClientError::Broken(it.to_string()))?;
-        Ok(Reply { status: status.status, body: body.to_bytes() })
+        let (head, body) = send(socket, method, path).await?.into_parts();
+        whole(head.status, body).await
     };
     match patience {
         Patience::Endless => answered.await,
@@ -95,13 +91,16 @@ pub async fn call(
 }
 
 /// Asks for a path, and hands over each line of the answer as it comes, until there is no more or
-/// `take` has enough.
+/// `take` has enough. An answer that is no success is read whole and returned instead.
 pub async fn stream<E: From<ClientError>>(
     socket: &Path,
     path: &str,
     mut take: impl FnMut(&str) -> Result<(), E>,
-) -> Result<StatusCode, E> {
+) -> Result<Reply, E> {
     let (head, mut body) = send(socket, Method::GET, path).await?.into_parts();
+    if !head.status.is_success() {
+        return Ok(whole(head.status, body).await?);
+    }
     let mut rest = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|it| ClientError::Broken(it.to_string()))?;
@@ -117,7 +116,13 @@ pub async fn stream<E: From<ClientError>>(
             return Err(ClientError::Broken("a line without end".to_owned()).into());
         }
     }
-    Ok(head.status)
+    Ok(Reply { status: head.status, body: Bytes::new() })
+}
+
+async fn whole(status: StatusCode, body: Incoming) -> Result<Reply, ClientError> {
+    let body = Limited::new(body, ANSWER_MAX).collect().await;
+    let body = body.map_err(|it| ClientError::Broken(it.to_string()))?;
+    Ok(Reply { status, body: body.to_bytes() })
 }
 
 /// Asks for a path, and hands over the answer piece by piece as it comes; an answer that is no

@@ -315,11 +315,11 @@ fn follow(control: &Control, lines: usize) -> Result<Body, Refusal> {
                 next = events.recv() => next,
             };
             let (piece, last) = match next {
-                Ok(line) => (Ok(piece(&line)), false),
+                Ok(Some(line)) => (Ok(piece(&line)), false),
+                Ok(None) | Err(RecvError::Closed) => return,
                 Err(RecvError::Lagged(missed)) => {
                     (Err(io::Error::other(format!("too slow: {missed} events behind"))), true)
                 }
-                Err(RecvError::Closed) => return,
             };
             if pieces.send(piece).await.is_err() || last {
                 return;

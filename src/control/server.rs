@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::unistd::{Uid, geteuid};
@@ -23,7 +24,7 @@ use crate::report::{Journal, LogCount, Metrics, Sampler};
 use crate::status::Status;
 
 /// Connections at one door at the same time; more wait until one is over.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: u32 = 64;
 /// Clients that follow events or logs, of all doors.
 const FOLLOWERS_MAX: usize = 16;
 /// Clients that read a log to its end.
@@ -66,27 +67,45 @@ pub struct Control {
     pub(super) sources: Arc<Sources>,
     pub(super) followers: Arc<Semaphore>,
     pub(super) readers: Arc<Semaphore>,
+    /// Nobody is taken in any more, and nobody is kept.
+    pub(super) closing: Arc<AtomicBool>,
+    operators: Arc<Semaphore>,
+    visitors: Arc<Semaphore>,
 }
 
 impl Control {
     /// Control that answers from these sources.
     pub fn new(sources: Sources) -> Control {
-        let slots = |count| Arc::new(Semaphore::new(count));
-        let (followers, readers) = (slots(FOLLOWERS_MAX), slots(READERS_MAX));
-        Control { sources: Arc::new(sources), followers, readers }
+        let connections = || Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        Control {
+            sources: Arc::new(sources),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            closing: Arc::default(),
+            operators: connections(),
+            visitors: connections(),
+        }
+    }
+
+    /// Takes in nobody any more, and waits until everybody who is in has the whole answer, but no
+    /// longer than `limit`; for the end of keepup.
+    pub async fn close(&self, limit: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
+        let empty = async {
+            let _ = self.operators.acquire_many(CONNECTIONS_MAX).await;
+            let _ = self.visitors.acquire_many(CONNECTIONS_MAX).await;
+        };
+        // Whoever is too slow is cut off.
+        let _ = timeout(limit, empty).await;
     }
 
     /// Serves the Unix socket for as long as it is polled. Fails only at once, where the runtime
     /// can not take the socket.
     pub async fn serve_socket(self, socket: Socket) -> io::Result<()> {
         let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-        let (own, slots) = (geteuid(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        let own = geteuid();
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return Ok(());
-            };
-            let accepted = listener.accept().await;
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, _)) = listener.accept().await else {
                 sleep(PAUSE).await;
                 continue;
             };
@@ -98,6 +117,9 @@ impl Control {
                 Door::Operator { uid }
             } else {
                 Door::Stranger { uid }
+            };
+            let Ok(slot) = Arc::clone(&self.operators).acquire_owned().await else {
+                return Ok(());
             };
             self.serve(stream, door, slot);
         }
@@ -134,12 +156,15 @@ impl Control {
 
     /// Serves this TCP listener for as long as it is polled.
     pub async fn serve_listener(self, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, Door::Visitor, slot),
-                Err(_) => sleep(PAUSE).await,
-            }
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&self.visitors).acquire_owned().await else {
+                return;
+            };
+            self.serve(stream, Door::Visitor, slot);
         }
     }
 

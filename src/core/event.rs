@@ -230,7 +230,7 @@ impl fmt::Display for End {
             End::SpawnFailed(failure) => f.write_str(&failure.reason),
             End::NeverReady(why) => write!(f, "never ready: {why}"),
             End::Unhealthy(why) => write!(f, "unhealthy: {why}"),
-            End::HeartbeatLost(why) => write!(f, "heartbeat lost: {why}"),
+            End::HeartbeatLost(why) => f.write_str(why),
             End::Asked(asker) => asker.fmt(f),
         }
     }

@@ -127,7 +127,7 @@ impl Beats {
 
     fn lost(&self, heartbeat: &Heartbeat, now: Time) -> End {
         End::HeartbeatLost(format!(
-            "none for {}: {}",
+            "no heartbeat for {}: {}",
             Short(now - self.last),
             self.trouble(heartbeat)
         ))

@@ -13,7 +13,7 @@ mod heartbeat;
 pub mod restart;
 pub mod service;
 pub mod supervisor;
-pub mod turn;
+mod turn;
 pub mod uptime;
 
 pub use service::{Service, State, Want};

@@ -116,7 +116,8 @@ impl Budget {
             format!("the attempt failed: {end}")
         } else {
             let (cap, window) = (restart.max_restarts, Short(restart.window));
-            format!("{cap} restarts within {window} did not help; the last run: {end}")
+            let restarts = if cap == 1 { "restart" } else { "restarts" };
+            format!("{cap} {restarts} within {window} did not help; the last run: {end}")
         };
         match restart.on_cap {
             OnCap::Retry => {

@@ -13,7 +13,7 @@ use crate::plan::{self, Name, Plan, Policy};
 const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// How long keepup stays with processes that survive KILL, when it ends.
-const LEAVE_AFTER_KILL: Duration = Duration::from_secs(2);
+const LEAVE_AFTER_KILL: Duration = Duration::from_secs(1);
 
 /// What a service's earlier life, under an earlier keepup, means for this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -326,6 +326,12 @@ impl Supervisor {
     /// Those that a service comes after.
     pub fn predecessors<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Service> {
         service.plan.after.iter().filter_map(|name| self.service(name))
+    }
+
+    /// Those that a waiting service waits for.
+    pub fn awaited<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Service> {
+        let waits = matches!(service.state, State::Waiting);
+        self.predecessors(service).filter(move |it| waits && !it.lets_others_start())
     }
 
     /// What the next keepup should know, if this one dies.

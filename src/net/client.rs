@@ -1,11 +1,15 @@
-//! An HTTP/1.1 client for one question on one connection, over TCP or a Unix socket.
+//! An HTTP/1.1 client for one question on one connection, over TCP, TLS or a Unix socket.
 //!
 //! It must never wait without an end, never take in more than it was told to, and never fail
 //! without saying why. It follows no redirect and keeps no connection.
 
+pub(crate) mod aside;
+mod certificate;
 mod connect;
+pub(crate) mod grpc;
 mod resolve;
 mod tap;
+pub(crate) mod tls;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;
@@ -23,8 +27,9 @@ use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::connect::{connect, late_connecting, unanswered, unresolved};
+use self::connect::{Peer, connect, late_connecting, unanswered, unresolved};
 use self::tap::{Progress, Seen, Stage, Tap};
+use self::tls::Speaks;
 use self::words::{clipped, first_line, one_line, plain};
 use crate::core::event::Short;
 use crate::plan::{Class, HttpAddress};
@@ -157,10 +162,12 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
     limits: Limits,
     read: impl FnOnce(Answer) -> F,
 ) -> Result<T, Failure> {
+    let name = host_of(&request.host).to_owned();
+    let peer = Peer { name: &name, speaks: Speaks::Http1 };
     let request = written(request)?;
     let progress = Progress::new(HEAD_MAX);
     bounded(address, &limits, &progress, async {
-        let socket = connect(address, &limits, &progress).await?;
+        let socket = connect(address, &peer, &limits, &progress).await?;
         progress.seen().stage = Stage::Waiting;
         let answer = ask(Tap::new(socket, progress.clone()), request, progress.clone()).await?;
         read(answer).await
@@ -171,8 +178,9 @@ pub async fn exchange<T, F: Future<Output = Result<T, Failure>>>(
 /// Connects, and closes the connection at once.
 pub async fn touch(address: &HttpAddress, limits: Limits) -> Result<(), Failure> {
     let progress = Progress::new(0);
+    let peer = Peer { name: "", speaks: Speaks::Http1 };
     bounded(address, &limits, &progress, async {
-        connect(address, &limits, &progress).await.map(drop)
+        connect(address, &peer, &limits, &progress).await.map(drop)
     })
     .await
 }
@@ -199,9 +207,10 @@ async fn bounded<T>(
 fn timed_out(address: &HttpAddress, limits: &Limits, seen: &Seen) -> Failure {
     let after = Short(limits.timeout);
     let text = match (seen.stage, address) {
-        (Stage::Resolving, HttpAddress::Tcp(host, _)) => {
+        (Stage::Resolving, HttpAddress::Tcp(host, _) | HttpAddress::Tls(host, _, _)) => {
             return unresolved(host, &unanswered(limits));
         }
+        (Stage::Shaking, _) => format!("timed out after {after} during the TLS handshake"),
         (Stage::Resolving, HttpAddress::Unix(_)) | (Stage::Connecting, _) => {
             late_connecting(limits, seen.obstacle.as_deref())
         }
@@ -211,6 +220,14 @@ fn timed_out(address: &HttpAddress, limits: &Limits, seen: &Seen) -> Failure {
         (Stage::Waiting, _) => format!("timed out after {after} in the middle of the answer"),
     };
     Failure::new(Class::Timeout, text)
+}
+
+/// The name in a `Host` header: without port and brackets.
+fn host_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    }
 }
 
 fn written(request: Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
@@ -365,6 +382,9 @@ fn broken(error: &hyper::Error, seen: &Seen) -> Failure {
     }
     if !seen.first.is_empty() && (error.is_parse() || !seen.first.starts_with(b"HTTP/")) {
         return not_http(&seen.first);
+    }
+    if let Some(failure) = io_error(error).and_then(tls::broken) {
+        return failure;
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return closed(seen);

@@ -5,7 +5,7 @@
 use crate::core::event::Pid;
 
 /// The variable.
-pub(super) const VARIABLE: &str = "KEEPUP_RUN";
+pub(crate) const VARIABLE: &str = "KEEPUP_RUN";
 
 /// One keepup, different from every other of this boot.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,20 +15,20 @@ const ENVIRON_MAX: u64 = 2 << 20;
 
 /// The part of `/proc/PID/stat` that matters here. Source: `proc_pid_stat(5)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     /// `R`, `S`, `D`, `Z` and so on.
-    pub(super) state: u8,
-    pub(super) parent: Pid,
-    pub(super) group: Pid,
-    pub(super) session: Pid,
+    pub(crate) state: u8,
+    pub(crate) parent: Pid,
+    pub(crate) group: Pid,
+    pub(crate) session: Pid,
     /// In clock ticks since boot: with the pid, this names a process for as long as the machine
     /// is up.
-    pub(super) start_time: u64,
+    pub(crate) start_time: u64,
 }
 
 impl Stat {
     /// Dead, though not reaped.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
@@ -49,7 +49,7 @@ impl Stat {
 }
 
 /// What the kernel says about a process; `None` if there is no such process.
-pub(super) fn stat(pid: Pid) -> Option<Stat> {
+pub(crate) fn stat(pid: Pid) -> Option<Stat> {
     Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -85,13 +85,13 @@ fn children_as_searched() -> Vec<Pid> {
 }
 
 /// Every process that can be seen.
-pub(super) fn all() -> impl Iterator<Item = Pid> {
+pub(crate) fn all() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
 }
 
 /// The environment that a process was started with. May hang: not for the loop.
-pub(super) fn environ(pid: Pid) -> io::Result<Vec<u8>> {
+pub(crate) fn environ(pid: Pid) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)

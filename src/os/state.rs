@@ -25,6 +25,9 @@ const FILE: &str = "state.json";
 const CORRUPT_MAX: u32 = 5;
 /// A larger file is not read, in bytes: no keepup wrote it.
 const SIZE_MAX: u64 = 64 << 20;
+/// How long a state waits for a newer one: a restart makes several, and each costs the disk two
+/// syncs. What keepup started bears its mark, so nothing is lost by it but an operator's word.
+const GATHER: Duration = Duration::from_millis(100);
 /// Between two attempts while the newest state is not on the disk.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -170,6 +173,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Waiting {
     newest: Option<Saved>,
+    /// It does not wait for a newer one.
+    urgent: bool,
     ending: bool,
 }
 
@@ -191,7 +196,14 @@ impl Writer {
 
     /// Has this state written soon; returns at once.
     pub fn save(&self, saved: Saved) {
-        self.slot.lock().newest = Some(saved);
+        if self.slot.lock().newest.replace(saved).is_none() {
+            self.slot.changed.notify_one();
+        }
+    }
+
+    /// Has what was saved written now: an operator's word must outlive keepup. Returns at once.
+    pub fn hurry(&self) {
+        self.slot.lock().urgent = true;
         self.slot.changed.notify_one();
     }
 
@@ -216,7 +228,11 @@ impl Slot {
         let patience = if failed.is_some() { RETRY } else { Duration::MAX };
         let idle = |it: &mut Waiting| it.newest.is_none() && !it.ending;
         let waited = self.changed.wait_timeout_while(self.lock(), patience, idle);
-        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let can_wait = |it: &mut Waiting| !it.urgent && !it.ending;
+        let gathered = self.changed.wait_timeout_while(waiting, GATHER, can_wait);
+        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        waiting.urgent = false;
         (waiting.newest.take().or(failed), waiting.ending)
     }
 }

@@ -4,6 +4,7 @@
 //! never let a file whose disk hangs hold up the others or the loop.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -78,12 +79,24 @@ struct Job {
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     dev: u64,
     ino: u64,
     mtime: (i64, i64),
     ctime: (i64, i64),
     size: u64,
+}
+
+impl Stamp {
+    pub(super) fn of(it: &Metadata) -> Stamp {
+        Stamp {
+            dev: it.dev(),
+            ino: it.ino(),
+            mtime: (it.mtime(), it.mtime_nsec()),
+            ctime: (it.ctime(), it.ctime_nsec()),
+            size: it.size(),
+        }
+    }
 }
 
 /// What is at a path.
@@ -283,13 +296,7 @@ impl Shared {
 fn stat(path: &Path) -> io::Result<Found> {
     let it = std::fs::metadata(path)?;
     Ok(if it.is_file() {
-        Found::File(Stamp {
-            dev: it.dev(),
-            ino: it.ino(),
-            mtime: (it.mtime(), it.mtime_nsec()),
-            ctime: (it.ctime(), it.ctime_nsec()),
-            size: it.size(),
-        })
+        Found::File(Stamp::of(&it))
     } else if it.is_dir() {
         Found::Directory
     } else {

@@ -3,13 +3,12 @@
 //! A redirect is an answer like any other and is never followed: it passes where its status does,
 //! as the default range 200-399 says, and it never leads a probe to another host.
 
-use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::timeout;
 
+use super::json::{self, VALUE_MAX};
 use super::{BODY_MAX, miss};
 use crate::core::event::Answer;
 use crate::net::client::words::{clipped, first_line, one_line};
@@ -22,9 +21,6 @@ const EXCERPT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Bytes of such a body that are read.
 const EXCERPT_MAX: usize = 2048;
-
-/// A value is shown up to this many characters.
-const VALUE_MAX: usize = 80;
 
 /// Asks, and judges the answer.
 pub async fn ask(probe: &HttpProbe, limits: Limits) -> Answer {
@@ -124,84 +120,11 @@ fn judge_json(wanted: &[(String, Scalar)], response: &Response) -> Result<(), St
     if response.truncated {
         return Err(format!("not JSON: the body is cut off after {} KiB", BODY_MAX / 1024));
     }
-    let line = first_line(&response.body);
-    if line.is_empty() {
+    if first_line(&response.body).is_empty() {
         return Err("not JSON: the body is empty".to_owned());
     }
-    let answer: Value = serde_json::from_slice(&response.body)
-        .map_err(|error| format!("not JSON: {error}: {line}"))?;
-    for (path, wanted) in wanted {
-        let shown = clipped(path, VALUE_MAX);
-        match reach(&answer, path) {
-            None => return Err(format!("no field {shown} in the answer")),
-            Some(found) if equal(found, wanted) => {}
-            Some(found) => {
-                let wanted = clipped(&wanted.to_string(), VALUE_MAX);
-                return Err(format!("{shown} is {}, wanted {wanted}", show(found)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What stands at a dotted path: names of fields and, inside lists, places from 0 on. A field whose
-/// own name has dots is found, too.
-fn reach<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    if let Some(found) = step(value, path) {
-        return Some(found);
-    }
-    let dots = path.match_indices('.').map(|(at, _)| at);
-    dots.into_iter().find_map(|at| reach(step(value, &path[..at])?, &path[at + 1..]))
-}
-
-fn step<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(fields) => fields.get(name),
-        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
-}
-
-/// Numbers are equal by value, so that 1.0 is 1; nothing else is converted.
-fn equal(found: &Value, wanted: &Scalar) -> bool {
-    match (found, wanted) {
-        (Value::String(found), Scalar::Text(wanted)) => found == wanted,
-        (Value::Bool(found), Scalar::Bool(wanted)) => found == wanted,
-        (Value::Number(found), Scalar::Integer(wanted)) => match found.as_i64() {
-            Some(found) => found == *wanted,
-            None => found.as_f64().is_some_and(|found| same(found, *wanted)),
-        },
-        (Value::Number(found), Scalar::Float(wanted)) => {
-            found.as_f64().is_some_and(|found| found.partial_cmp(wanted) == Some(Ordering::Equal))
-        }
-        (
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_),
-            Scalar::Text(_) | Scalar::Integer(_) | Scalar::Float(_) | Scalar::Bool(_),
-        ) => false,
-    }
-}
-
-fn same(found: f64, wanted: i64) -> bool {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "beyond 2^53 nothing but the same text is equal"
-    )]
-    let wanted_near = wanted as f64;
-    wanted.unsigned_abs() <= 1 << 53 && found.partial_cmp(&wanted_near) == Some(Ordering::Equal)
-}
-
-fn show(found: &Value) -> String {
-    match found {
-        Value::Object(_) => "an object".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::String(text) => format!("\"{}\"", clipped(text, VALUE_MAX)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => clipped(&found.to_string(), VALUE_MAX),
-    }
+    let answer = json::parse(&response.body)?;
+    json::judge_fields(&answer, wanted, "answer")
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 //! A question must never outlive its abandonment, wait without an end, or end without a reason.
 
 pub mod exec;
+mod file;
+mod grpc;
 pub mod heartbeat;
 pub mod http;
+mod json;
+mod listening;
 pub mod tcp;
 
 use std::collections::HashMap;
@@ -14,18 +18,19 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::core::event::{Answer, Event, Miss, Ticket};
+use crate::core::event::{Answer, Event, Miss, Pid, Ticket};
 use crate::net::client::{Failure, Limits};
 use crate::plan::{Class, Name, Probe, ProbeKind};
 
 /// Bytes of a body that are read; more says nothing about a service's health.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Asks the questions that need no process of their own: `http` and `tcp`.
+/// Asks the questions that need no process of their own: all but `exec`.
 #[derive(Debug)]
 pub struct Prober {
     answers: mpsc::Sender<Event>,
     pending: Pending,
+    ages: file::Ages,
 }
 
 /// The questions whose answer has not been handed over.
@@ -35,20 +40,23 @@ struct Pending(Arc<Mutex<HashMap<Ticket, AbortHandle>>>);
 impl Prober {
     /// A prober that sends [`Event::Probed`] to `answers`, and waits where there is no room.
     pub fn new(answers: mpsc::Sender<Event>) -> Prober {
-        Prober { answers, pending: Pending::default() }
+        Prober { answers, pending: Pending::default(), ages: file::Ages::default() }
     }
 
     /// Asks; to be called within a tokio runtime. One answer follows, unless it is abandoned.
     ///
-    /// `exec` probes need a process, which `os` spawns and [`exec::judge`] judges: here they miss.
-    pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe) {
+    /// `main` is the main process of the run that is asked, if it lives. `exec` probes need a
+    /// process, which `os` spawns and [`exec::judge`] judges: here they miss.
+    pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe, main: Option<Pid>) {
         let question = Question {
             name: name.clone(),
             ticket,
+            main,
             kind: probe.kind.clone(),
             // The core says what is late; this is a backstop of twice the timeout.
             limits: Limits { timeout: probe.timeout, slack: probe.timeout, body: BODY_MAX },
             answers: self.answers.clone(),
+            ages: self.ages.clone(),
         };
         let entry = Entry { ticket, pending: self.pending.clone() };
         // The task takes itself off the list, so it must stand there before it runs.
@@ -104,9 +112,11 @@ impl Drop for Entry {
 struct Question {
     name: Name,
     ticket: Ticket,
+    main: Option<Pid>,
     kind: ProbeKind,
     limits: Limits,
     answers: mpsc::Sender<Event>,
+    ages: file::Ages,
 }
 
 impl Question {
@@ -115,6 +125,9 @@ impl Question {
         let answer = match &self.kind {
             ProbeKind::Http(http) => http::ask(http, self.limits).await,
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
+            ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
+            ProbeKind::Listening(address) => listening::ask(*address, self.limits, self.main).await,
+            ProbeKind::Grpc(grpc) => grpc::ask(grpc, self.limits).await,
             ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
         };
         let took = asked.elapsed();

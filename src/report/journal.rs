@@ -29,7 +29,8 @@ const FOLLOW_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Journal {
     memory: Arc<Mutex<Memory>>,
-    followers: broadcast::Sender<Arc<str>>,
+    /// `None`: that was the last event.
+    followers: broadcast::Sender<Option<Arc<str>>>,
     file: Option<EventFile>,
 }
 
@@ -96,8 +97,8 @@ impl Journal {
         memory.events.iter().skip(skipped).cloned().collect()
     }
 
-    /// The last events, and from there on each as it comes.
-    pub fn follow(&self, lines: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+    /// The last events, and from there on each as it comes; `None` after the last one.
+    pub fn follow(&self, lines: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Option<Arc<str>>>) {
         // Subscribed first, under the lock that `keep` sends under: none is missed, none comes twice.
         let memory = self.memory();
         let receiver = self.followers.subscribe();
@@ -112,6 +113,11 @@ impl Journal {
             let page = memory.pages.get(service.name.as_str());
             service.trouble = page.and_then(|page| page.trouble.clone());
         }
+    }
+
+    /// Tells those who follow that there will be nothing more.
+    pub fn dismiss(&self) {
+        let _ = self.followers.send(None);
     }
 
     /// Waits until all events are on disk, but no longer than `limit`; for the end of keepup.
@@ -131,7 +137,7 @@ impl Journal {
             file.write(&line);
         }
         // Nobody follows: that is no failure.
-        let _ = self.followers.send(Arc::clone(&line));
+        let _ = self.followers.send(Some(Arc::clone(&line)));
         memory.bytes += line.len();
         memory.events.push_back(line);
         while memory.events.len() > EVENTS_MAX || memory.bytes > BYTES_MAX {
@@ -210,8 +216,10 @@ mod tests {
         journal.note(&name, &Note::Up { pid: Pid(3) });
         assert_eq!(tail.len(), 1);
         assert!(tail[0].contains(r#""pid":2,"#));
-        assert!(events.try_recv().unwrap().contains(r#""pid":3,"#));
+        assert!(events.try_recv().unwrap().unwrap().contains(r#""pid":3,"#));
         assert!(events.try_recv().is_err());
+        journal.dismiss();
+        assert_eq!(events.try_recv().unwrap(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What services and the machine use: sampled when somebody asks, and only then.
 //!
 //! Never on the loop: a process in the kernel's hands, or a dead mount, can hold up a read for as
-//! long as it likes. Whoever asks waits [`WAIT_MAX`] at most, and then gets the figures of before.
+//! long as it likes. Whoever asks waits `WAIT_MAX` at most, and then gets the figures of before.
 
 use std::collections::HashMap;
 use std::fs;

@@ -101,6 +101,13 @@ impl Keeper {
         }
     }
 
+    /// What was saved must not wait: an operator's word is in it.
+    pub(super) fn hurry(&self) {
+        if let Some(writer) = &self.writer {
+            writer.hurry();
+        }
+    }
+
     /// Writes down how it ended, within the limit.
     pub(super) fn close(self, core: &Supervisor, processes: &Processes, limit: Duration) {
         self.save(core, processes, crate::os::clock::now());

@@ -138,12 +138,15 @@ impl Loop {
                 let _ = reply.send(operator::under_way(act, service));
             }
         }
-        self.take_in(event)
+        let code = self.take_in(event);
+        self.keeper.hurry();
+        code
     }
 
     fn status(&self) -> Status {
         let now = now();
-        let services = self.core.services().iter().map(|it| ServiceStatus::of(it, now)).collect();
+        let look = |it| ServiceStatus::of(&self.core, it, now);
+        let services = self.core.services().iter().map(look).collect();
         let about = About { uptime: now - self.keeper.since(), plan: self.core.plan() };
         Status::of(&about, services)
     }

@@ -28,8 +28,14 @@ use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
 /// keepup's own log is rotated at this size; so many are kept beside it.
 const OWN_LOG: (u64, u32) = (10_000_000, 3);
 
-/// How long the last writes and the last processes may take at the end, each.
+/// How long the last writes may take at the end, each.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what nobody knew of may take to die at the end.
+const LAST_KILL: Duration = Duration::from_millis(500);
+
+/// How long clients may take for what they are told last.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Why keepup cannot run.
 #[derive(Debug)]
@@ -114,14 +120,14 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let logs = Arc::new(open_logs(&plan, &journal));
     let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
     let metrics = Arc::new(metrics);
-    let requests = serve(&plan, socket, &journal, &metrics, &logs);
+    let (control, requests) = serve(&plan, socket, &journal, &metrics, &logs);
     let world = World::new(processes, signals, logs, (journal, metrics), requests);
     let world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects };
     let status = whole.turn().await;
-    finish(whole, status).await;
+    finish(whole, &control, status).await;
     Ok(status)
 }
 
@@ -191,7 +197,7 @@ fn serve(
     journal: &Journal,
     metrics: &Arc<Metrics>,
     logs: &Arc<Logs>,
-) -> mpsc::Receiver<Request> {
+) -> (Control, mpsc::Receiver<Request>) {
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
     let names: Vec<_> = plan.services.iter().map(|it| it.name.clone()).collect();
     let counted = Arc::clone(logs);
@@ -218,9 +224,9 @@ fn serve(
         });
     }
     if let Some(address) = plan.supervisor.listen {
-        tokio::spawn(control.serve_tcp(address));
+        tokio::spawn(control.clone().serve_tcp(address));
     }
-    requests
+    (control, requests)
 }
 
 /// Chance for the jitter; two keepups that start together should not restart in step.
@@ -229,16 +235,20 @@ fn seed() -> u64 {
     pid << 32 ^ u64::from(now.subsec_nanos()) ^ now.as_secs()
 }
 
-async fn finish(whole: Loop, code: u8) {
-    let Loop { mut world, keeper, core, .. } = whole;
-    let left = world.end(LAST_WAIT).await;
+async fn finish(whole: Loop, control: &Control, code: u8) {
+    let Loop { mut world, keeper, core, operators, .. } = whole;
+    let left = world.end(LAST_KILL).await;
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
         let text = format!("processes that survive KILL are left behind: {}", pids.join(", "));
         world.journal.say(Level::Error, &text);
     }
     world.journal.say(Level::Info, &format!("ended with exit code {code}"));
-    let World { processes, logs, journal, .. } = world;
+    let World { processes, logs, journal, requests, .. } = world;
+    // Those who still wait for something are told that keepup is ending.
+    drop((operators, requests));
+    journal.dismiss();
+    control.close(FAREWELL).await;
     keeper.close(&core, &processes, LAST_WAIT);
     // What a hung disk does not take in time is lost with us; systemd would not wait either.
     logs.finish(LAST_WAIT);

@@ -51,7 +51,7 @@ pub(super) struct World {
     looker: Looker,
     answers: mpsc::Receiver<Event>,
     signals: Signals,
-    requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Request>,
     alarm: Alarm,
     held: Held,
     /// Questions put to a process, and since when.
@@ -208,8 +208,12 @@ impl World {
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
         let plan = &service.plan;
         match &plan.probes[nth].kind {
-            ProbeKind::Http(_) | ProbeKind::Tcp(_) => {
-                self.prober.ask(&plan.name, ticket, &plan.probes[nth]);
+            ProbeKind::Http(_)
+            | ProbeKind::Tcp(_)
+            | ProbeKind::File(_)
+            | ProbeKind::Listening(_)
+            | ProbeKind::Grpc(_) => {
+                self.prober.ask(&plan.name, ticket, &plan.probes[nth], service.pid());
             }
             ProbeKind::Exec(command) => {
                 self.asked.insert(ticket, (plan.name.clone(), now()));

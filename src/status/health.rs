@@ -107,9 +107,10 @@ impl ServiceStatus {
     }
 
     fn as_issue(&self) -> Issue {
-        let mut what = match &self.trouble {
-            Some(trouble) => trouble.what.clone(),
-            None => self.in_words(),
+        let mut what = match (&self.awaits, &self.trouble) {
+            (Some(awaits), _) => awaits.clone(),
+            (None, Some(trouble)) => trouble.what.clone(),
+            (None, None) => self.in_words(),
         };
         if let Some(wait) = self.next_start_in_seconds
             && let Ok(wait) = Duration::try_from_secs_f64(wait)

@@ -2,11 +2,11 @@
 
 use super::{Health, LastEnd, ProbeStatus, ServiceStatus, Stamp, State, Want, seconds};
 use crate::core::event::Time;
-use crate::core::{self, Service};
+use crate::core::{self, Service, Supervisor};
 
 impl ServiceStatus {
     /// What the core knows of a service at this moment.
-    pub fn of(service: &Service, now: Time) -> ServiceStatus {
+    pub fn of(core: &Supervisor, service: &Service, now: Time) -> ServiceStatus {
         let budget = &service.budget;
         let in_window = budget.recent(&service.plan.restart, now).count();
         let until = match service.state {
@@ -53,7 +53,9 @@ impl ServiceStatus {
                 .as_ref()
                 .map(|last| LastEnd::of(&last.end, last.exit, Stamp::now().before(now - last.at))),
             probes: probes(service),
-            given_up: service.gave_up.is_some(),
+            // An attempt that succeeds is well, although it is not stable yet.
+            given_up: service.gave_up.is_some() && up_since.is_none(),
+            awaits: awaits(core, service),
             ..ServiceStatus::down(&service.plan)
         }
     }
@@ -77,6 +79,21 @@ impl State {
             core::State::Failed => State::Failed,
         }
     }
+}
+
+fn awaits(core: &Supervisor, service: &Service) -> Option<String> {
+    let awaited = core.awaited(service).map(|it| match it.state {
+        core::State::Failed => format!("{}, which was given up", it.name()),
+        core::State::Down => format!("{}, which is down", it.name()),
+        core::State::Waiting
+        | core::State::Backoff { .. }
+        | core::State::Spawning { .. }
+        | core::State::Up { .. }
+        | core::State::Stopping(_)
+        | core::State::Done => it.name().to_string(),
+    });
+    let awaited: Vec<String> = awaited.collect();
+    (!awaited.is_empty()).then(|| format!("waits for {}", awaited.join("; ")))
 }
 
 fn probes(service: &Service) -> Vec<ProbeStatus> {

@@ -30,6 +30,7 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         probes: Vec::new(),
         given_up: false,
         trouble: None,
+        awaits: None,
         cpu_seconds: None,
     }
 }

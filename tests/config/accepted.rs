@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
-    Class, ExitMatch, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role, Scalar,
-    Service, Signal,
+    Class, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role,
+    Scalar, Service, Signal, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -83,6 +83,10 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.umask, 0o077);
     assert_eq!(api.after, ["migrate".into()]);
     assert_eq!(api.stop_signal, Signal(2));
+    let pass_on = |it| api.rewrite.apply(it);
+    assert_eq!(pass_on(Signal::HUP), Some(Signal::USR1));
+    assert_eq!(pass_on(Signal::TERM), Some(Signal(3)));
+    assert_eq!((pass_on(Signal(28)), pass_on(Signal::USR2)), (None, Some(Signal::USR2)));
     let codes = [ExitMatch::Code(0), ExitMatch::Signal(Signal::TERM)];
     assert_eq!(api.restart.success_codes, codes);
     assert_eq!(api.restart.fatal_codes, [ExitMatch::Code(3)]);
@@ -119,6 +123,78 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.logs.file, Path::new("/var/log/api/out.log"));
     assert!(api.logs.console);
     assert_eq!(service(&checked, "migrate").restart.policy, Policy::OnFailure);
+}
+
+#[test]
+fn an_https_probe_says_whom_it_trusts() {
+    let checked = fixture("https.toml");
+    let addresses: Vec<HttpAddress> = service(&checked, "api")
+        .probes
+        .iter()
+        .map(|it| {
+            let ProbeKind::Http(http) = &it.kind else { panic!("{it:?}") };
+            http.address.clone()
+        })
+        .collect();
+    let tls = |host: &str, port, trust| HttpAddress::Tls(host.to_owned(), port, trust);
+    let wanted = [
+        tls("api.example", 443, Trust::System),
+        tls("127.0.0.1", 8443, Trust::Own("/etc/keepup/ca.pem".into())),
+        tls("::1", 443, Trust::System),
+    ];
+    assert_eq!(addresses, wanted);
+    let insecure = fixture("warn_insecure.toml");
+    let ProbeKind::Http(http) = &service(&insecure, "api").probes[0].kind else { panic!() };
+    assert_eq!(http.address, tls("127.0.0.1", 8443, Trust::Anyone));
+}
+
+#[test]
+fn a_file_probe_has_its_wants() {
+    let checked = fixture("probe_file.toml");
+    let probes = &service(&checked, "api").probes;
+    let ProbeKind::File(whole) = &probes[0].kind else { panic!("{:?}", probes[0]) };
+    let wanted = FileProbe {
+        path: "/tmp/daemon-metrics.json".into(),
+        json: vec![("status".to_owned(), Scalar::Text("ok".to_owned()))],
+        json_max: vec![("consecutive_failures".to_owned(), 4.0), ("load.one".to_owned(), 1.5)],
+        json_age: vec![("last_poll".to_owned(), seconds(120))],
+        max_age: Some(seconds(60)),
+    };
+    assert_eq!(**whole, wanted);
+    let ProbeKind::File(bare) = &probes[1].kind else { panic!("{:?}", probes[1]) };
+    assert_eq!(bare.path, Path::new("/etc/keepup/run/alive"));
+    assert_eq!(
+        (probes[1].kind.name(), probes[1].kind.target().as_str()),
+        ("file", "/etc/keepup/run/alive")
+    );
+}
+
+#[test]
+fn a_listening_probe_has_an_address() {
+    let text = "[service.api]\ncommand = 'x'\n[[service.api.liveness]]\nlistening = '0.0.0.0:8000'\n\
+                [[service.api.readiness]]\nlistening = '[::]:8000'";
+    let checked = of_text(text);
+    let probes = &service(&checked, "api").probes;
+    let at = |text: &str| ProbeKind::Listening(text.parse().unwrap());
+    assert_eq!((&probes[0].kind, &probes[1].kind), (&at("0.0.0.0:8000"), &at("[::]:8000")));
+    assert_eq!(probes[0].kind.to_string(), "listening 0.0.0.0:8000");
+}
+
+#[test]
+fn a_grpc_probe_says_whom_and_how_it_asks() {
+    let checked = fixture("probe_grpc.toml");
+    let probes = &service(&checked, "api").probes;
+    let asked = |nth: usize| {
+        let ProbeKind::Grpc(grpc) = &probes[nth].kind else { panic!("{:?}", probes[nth]) };
+        (grpc.address.clone(), grpc.host.as_str(), grpc.service.as_str())
+    };
+    let plain = HttpAddress::Tcp("127.0.0.1".to_owned(), 50051);
+    assert_eq!(asked(0), (plain, "127.0.0.1:50051", ""));
+    let system = HttpAddress::Tls("api.example".to_owned(), 443, Trust::System);
+    assert_eq!(asked(1), (system, "api.example:443", "my.package.Service"));
+    let own = HttpAddress::Tls("::1".to_owned(), 50051, Trust::Own("/etc/keepup/ca.pem".into()));
+    assert_eq!(asked(2), (own, "[::1]:50051", ""));
+    assert_eq!(probes[1].kind.to_string(), "grpc https://api.example:443/my.package.Service");
 }
 
 #[test]

@@ -178,9 +178,9 @@ fn any_command_line_is_answered() {
             heartbeat: some(&mut dice),
             name: some(&mut dice),
             http: some(&mut dice),
+            rewrite: keepup::plan::Rewrite::default(),
             command: (0..dice.below(3)).map(|_| dice.pick(&BITS).to_owned()).collect(),
             directory: "/srv".into(),
-            ..CommandLine::default()
         };
         if let Err(problems) = config::command_line(&line, &surroundings()) {
             assert!(problems.to_string().contains("command line:1:"), "{problems}");

@@ -36,7 +36,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
         let folder = folder.join(inside);
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {
-            if path.extension().is_some_and(|it| it == "toml") {
+            if path.extension().is_some_and(|it| it == "toml" || it == "pem") {
                 // The fixtures live in /etc/keepup, wherever they are.
                 let name = path.file_name().unwrap();
                 let path_inside = Path::new("/etc/keepup").join(inside).join(name);

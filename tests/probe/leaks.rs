@@ -19,7 +19,12 @@ fn abandoning_closes_the_connection() {
         let (sender, mut answers) = mpsc::channel(1);
         let mut prober = Prober::new(sender);
         let name = Name::from("api");
-        prober.ask(&name, Ticket(1), &probe(ProbeKind::Http(Box::new(http(local(port)))), LIMIT));
+        prober.ask(
+            &name,
+            Ticket(1),
+            &probe(ProbeKind::Http(Box::new(http(local(port)))), LIMIT),
+            None,
+        );
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
         assert_eq!(prober.pending(), 1);
@@ -41,7 +46,7 @@ fn dropping_the_prober_abandons_everything() {
         let mut prober = Prober::new(sender);
         for ticket in 0..10 {
             let question = probe(ProbeKind::Http(Box::new(http(local(port)))), LIMIT);
-            prober.ask(&Name::from("api"), Ticket(ticket), &question);
+            prober.ask(&Name::from("api"), Ticket(ticket), &question, None);
         }
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
@@ -88,7 +93,7 @@ fn alone() {
             for ticket in 0..10 {
                 let nth = usize::try_from(ticket).unwrap() % kinds.len();
                 let question = probe(kinds[nth].clone(), Duration::from_secs(5));
-                prober.ask(&name, Ticket(10 * round + ticket), &question);
+                prober.ask(&name, Ticket(10 * round + ticket), &question, None);
             }
             prober.abandon(Ticket(10 * round));
             for _ in 0..9 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Event, Miss, Ticket};
+use keepup::core::event::{Answer, Event, Miss, Pid, Ticket};
 use keepup::plan::{Class, HttpAddress, HttpProbe, Name, Probe, ProbeKind, Role};
 use keepup::probe::Prober;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,10 +58,15 @@ pub(crate) fn probe(kind: ProbeKind, timeout: Duration) -> Probe {
 
 /// What one question comes to.
 pub(crate) async fn ask(kind: ProbeKind, timeout: Duration) -> Answer {
+    ask_of(None, kind, timeout).await
+}
+
+/// What one question of the run with this main process comes to.
+pub(crate) async fn ask_of(main: Option<Pid>, kind: ProbeKind, timeout: Duration) -> Answer {
     let (sender, mut answers) = mpsc::channel(1);
     let mut prober = Prober::new(sender);
     let name = Name::from("api");
-    prober.ask(&name, Ticket(7), &probe(kind, timeout));
+    prober.ask(&name, Ticket(7), &probe(kind, timeout), main);
     let event = answers.recv().await.unwrap();
     let Event::Probed { name: told, ticket: Ticket(7), answer, .. } = event else {
         panic!("{event:?}")

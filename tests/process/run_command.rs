@@ -1,21 +1,12 @@
 //! `keepup run … -- COMMAND`: one service and no file.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::harness::{Folder, Keepup};
 use crate::world::{free_port, get, is_root, wait_until};
 
-/// A plain init.
-fn init(folder: &Folder, command: &[&str]) -> Command {
-    let mut keepup = folder.keepup();
-    keepup.args(["run", "--restart", "never", "--"]).args(command);
-    folders(folder, &mut keepup);
-    keepup
-}
-
 /// Whatever it writes, it writes into the test's folder.
-fn folders(folder: &Folder, keepup: &mut Command) {
+pub(crate) fn folders(folder: &Folder, keepup: &mut Command) {
     keepup.env("STATE_DIRECTORY", folder.path("state"));
     keepup.env("RUNTIME_DIRECTORY", folder.path("run"));
     keepup.env("LOGS_DIRECTORY", folder.path("logs"));
@@ -28,70 +19,6 @@ fn service(arguments: &[&str]) -> Keepup {
     keepup.arg("run").args(arguments);
     folders(&folder, &mut keepup);
     Keepup::launch(folder, keepup)
-}
-
-#[test]
-fn a_plain_init_ends_with_the_code_of_its_command() {
-    let folder = Folder::new();
-    folder.write("not-executable", "#!/bin/sh\n");
-    let code = |command: &[&str]| {
-        let output = init(&folder, command).output().unwrap();
-        output.status.code().unwrap_or_else(|| panic!("{output:?}"))
-    };
-    assert_eq!(code(&["true"]), 0);
-    assert_eq!(code(&["sh", "-c", "exit 7"]), 7);
-    assert_eq!(code(&["sh", "-c", "exit 255"]), 255);
-    assert_eq!(code(&["sh", "-c", "kill -9 $$"]), 128 + 9);
-    assert_eq!(code(&["sh", "-c", "kill -TERM $$"]), 128 + 15);
-    assert_eq!(code(&["no-such-program"]), 127);
-    assert_eq!(code(&["./no-such-program"]), 127);
-    assert_eq!(code(&["./not-executable"]), 126);
-    let files: Vec<_> = std::fs::read_dir(&folder.0).unwrap().collect();
-    assert_eq!(files.len(), 1, "no file is written: {files:?}");
-}
-
-#[test]
-fn a_plain_init_reads_no_file_and_leaves_the_streams_to_its_command() {
-    let folder = Folder::new();
-    folder.write("supervisor.toml", "this is no TOML");
-    let mut child = init(&folder, &["cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"through and through").unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(output.stdout, b"through and through");
-    assert_eq!(output.stderr, b"", "it says nothing of its own");
-}
-
-#[test]
-fn a_plain_init_forwards_every_signal_and_none_has_a_meaning_of_its_own() {
-    let script = "for it in HUP INT QUIT USR1 USR2 WINCH; do trap \"echo $it >> heard\" $it; done
-        trap 'exit 9' TERM; echo > there; while :; do sleep 1000 & wait; done";
-    let folder = Folder::new();
-    let command = init(&folder, &["sh", "-c", script]);
-    let mut keepup = Keepup::launch(folder, command);
-    keepup.folder.wait_line("there");
-    let signals = [
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("USR1", libc::SIGUSR1),
-        ("USR2", libc::SIGUSR2),
-        ("WINCH", libc::SIGWINCH),
-    ];
-    for (nth, (name, signal)) in signals.into_iter().enumerate() {
-        keepup.signal(signal);
-        wait_until(&format!("{name} was heard"), || {
-            keepup.folder.read("heard").lines().nth(nth) == Some(name)
-        });
-    }
-    keepup.signal(libc::SIGTERM);
-    assert_eq!(keepup.wait_code(), 9);
-    assert_eq!(keepup.folder.read("heard").lines().count(), signals.len());
 }
 
 #[test]

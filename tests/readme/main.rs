@@ -15,13 +15,16 @@ use keepup::plan::{Class, Name, Plan, Role};
 use keepup::report::{LogCount, Metrics};
 use keepup::status::{ServiceStatus, Status};
 
+/// The sources that look up the keys of probes.
+const PROBE_ROOMS: [&str; 4] = ["probe", "http", "file", "trust"];
+
 /// The tables of the file that hold keys: the marker in the README, what the table is called in a
 /// file, what it needs beside the key, and the sources that look its keys up.
 const TABLES: [(&str, &str, &str, &[&str]); 6] = [
     ("supervisor", "[supervisor]", "", &["supervisor"]),
     ("service", "[service.api]", "", &["service"]),
     ("restart", "[service.api.restart]", "", &["restart"]),
-    ("probe", "[service.api.liveness]", "http = \"http://127.0.0.1:8000/\"", &["probe", "http"]),
+    ("probe", "[service.api.liveness]", "http = \"http://127.0.0.1:8000/\"", &PROBE_ROOMS),
     ("heartbeat", "[service.api.heartbeat]", "file = \"beat\"", &["heartbeat"]),
     ("logs", "[service.api.logs]", "", &["logs"]),
 ];
@@ -161,7 +164,6 @@ fn every_key_that_is_not_there_yet_is_named_as_such() {
     let tables = [
         ("Supervisor", "- `[supervisor]`:"),
         ("Service", "- `[service.NAME]`:"),
-        ("Probe", "- probes:"),
         ("Logs", "- `[service.NAME.logs]`:"),
     ];
     for (table, begin) in tables {
@@ -176,9 +178,15 @@ fn every_key_that_is_not_there_yet_is_named_as_such() {
 #[test]
 fn every_kind_and_role_is_accepted_as_it_is_written() {
     for key in ["startup", "liveness", "readiness", "warning"] {
-        for kind in
-            ["http = \"unix:/path/of.sock:/path\"", "tcp = \"db:5432\"", "exec = [\"true\"]"]
-        {
+        for kind in [
+            "http = \"unix:/path/of.sock:/path\"",
+            "http = \"https://api.example/health\"",
+            "tcp = \"db:5432\"",
+            "exec = [\"true\"]",
+            "grpc = \"https://127.0.0.1:50051/my.package.Service\"",
+            "listening = \"0.0.0.0:8000\"",
+            "file = \"metrics.json\"\njson_max = { failures = 4 }\njson_age = { last_poll = \"2m\" }",
+        ] {
             plan(&format!("[service.api]\ncommand = \"x\"\n[service.api.{key}]\n{kind}\n"));
         }
     }

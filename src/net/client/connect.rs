@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::resolve::SYSTEM;
 use super::tap::{Progress, Socket, Stage};
+use super::tls::Speaks;
 use super::words::{one_line, plain};
-use super::{Failure, Limits};
+use super::{Failure, Limits, tls};
 use crate::core::event::Short;
 use crate::plan::{Class, HttpAddress};
 
@@ -25,21 +26,45 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// that moment they would call it a timeout, and the name would never be told.
 const LOOK_UP_LEAD_MAX: Duration = Duration::from_millis(100);
 
+/// Who is expected at the other end, where TLS is spoken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    /// The name that its certificate must have; empty: the host's.
+    pub(super) name: &'a str,
+    pub(super) speaks: Speaks,
+}
+
 /// A connection to `address`. Without end, if nobody puts an end to it.
 pub(super) async fn connect(
     address: &HttpAddress,
+    peer: &Peer<'_>,
     limits: &Limits,
     progress: &Progress,
 ) -> Result<Socket, Failure> {
     match address {
         HttpAddress::Tcp(host, port) => {
-            let began = Instant::now();
-            let addresses = resolve(host, *port, limits, progress).await?;
-            let until = began + limits.timeout_bounded();
-            connect_tcp(&addresses, until, limits, progress).await.map(Socket::Tcp)
+            connect_host(host, *port, limits, progress).await.map(Socket::Tcp)
+        }
+        HttpAddress::Tls(host, port, trust) => {
+            let stream = connect_host(host, *port, limits, progress).await?;
+            progress.seen().stage = Stage::Shaking;
+            let name = if peer.name.is_empty() { host } else { peer.name };
+            tls::shake(stream, name, trust, peer.speaks).await.map(|it| Socket::Tls(Box::new(it)))
         }
         HttpAddress::Unix(path) => connect_unix(path, progress).await.map(Socket::Unix),
     }
+}
+
+async fn connect_host(
+    host: &str,
+    port: u16,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<TcpStream, Failure> {
+    let began = Instant::now();
+    let addresses = resolve(host, port, limits, progress).await?;
+    let until = began + limits.timeout_bounded();
+    connect_tcp(&addresses, until, limits, progress).await
 }
 
 async fn resolve(

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// The peer's first bytes that are kept, to be shown.
 const FIRST_MAX: usize = 64;
@@ -19,6 +20,8 @@ pub(super) enum Stage {
     Resolving,
     /// A connection.
     Connecting,
+    /// A TLS handshake.
+    Shaking,
     /// The answer.
     Waiting,
 }
@@ -76,6 +79,7 @@ impl Seen {
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<Tap>>),
 }
 
 /// A socket whose peer is listened to.
@@ -96,7 +100,12 @@ impl Tap {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream),
             Socket::Unix(stream) => Pin::new(stream),
+            Socket::Tls(stream) => Pin::new(stream),
         }
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
     }
 
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -108,6 +117,10 @@ impl Tap {
         }
         wrote
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 trait Both: AsyncRead + AsyncWrite + Unpin {}
@@ -128,7 +141,11 @@ impl AsyncRead for Tap {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let read = tap.socket().poll_read(cx, buffer);
+        let mut read = tap.socket().poll_read(cx, buffer);
+        // Many servers end TLS without saying so. Whether the answer is whole, HTTP says.
+        if tap.is_tls() && matches!(&read, Poll::Ready(Err(error)) if is_end(error)) {
+            read = Poll::Ready(Ok(()));
+        }
         if tap.progress.seen().take_in(&buffer.filled()[before..]) {
             read
         } else {
@@ -170,6 +187,7 @@ impl AsyncWrite for Tap {
         match &self.socket {
             Socket::Tcp(stream) => stream.is_write_vectored(),
             Socket::Unix(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -182,7 +182,7 @@ fn an_operators_start_brings_back_what_was_given_up() {
         &["api starting", "given up"],
         "0.000 api starting run 1
          1.500 api starting run 2
-         2.500 api given up: 1 restarts within 30m did not help; the last run: exit code 1
+         2.500 api given up: 1 restart within 30m did not help; the last run: exit code 1
          10.000 api starting run 3, asked by uid 1000",
     );
     assert!(sim.core.service("api").unwrap().gave_up.is_none());

@@ -33,9 +33,9 @@ fn a_heartbeat_that_stops_degrades_and_then_ends_the_run() {
          5.000 api healthy
          5.000 api ready after 5s
          75.000 api degraded: no heartbeat for 1m: /run/beat does not change
-         135.000 api unhealthy: none for 2m: /run/beat does not change
-         135.000 api stopping (heartbeat lost: none for 2m: /run/beat does not change): sent SIGTERM, KILL follows in 8s
-         135.100 api ended after 2m 15s: heartbeat lost: none for 2m: /run/beat does not change (killed by SIGTERM)
+         135.000 api unhealthy: no heartbeat for 2m: /run/beat does not change
+         135.000 api stopping (no heartbeat for 2m: /run/beat does not change): sent SIGTERM, KILL follows in 8s
+         135.100 api ended after 2m 15s: no heartbeat for 2m: /run/beat does not change (killed by SIGTERM)
          135.100 api restart in 500ms (failure 1 in a row)
          135.600 api starting run 2
          135.600 api up, pid 102
@@ -66,7 +66,7 @@ fn a_file_that_disappears_is_no_beat() {
     sim.says_of(
         &["degraded", "unhealthy:"],
         "75.000 api degraded: no heartbeat for 1m: /run/beat is not there
-         135.000 api unhealthy: none for 2m: /run/beat is not there",
+         135.000 api unhealthy: no heartbeat for 2m: /run/beat is not there",
     );
 }
 
@@ -100,7 +100,7 @@ fn a_heartbeat_on_a_file_system_that_hangs_is_lost_all_the_same() {
     sim.says_of(
         &["degraded", "unhealthy:"],
         "77.000 api degraded: no heartbeat for 1m: no look at /run/beat came back
-         137.000 api unhealthy: none for 2m 2s: no look at /run/beat came back",
+         137.000 api unhealthy: no heartbeat for 2m 2s: no look at /run/beat came back",
     );
 }
 

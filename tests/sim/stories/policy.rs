@@ -305,7 +305,7 @@ fn at_the_cap_fail_leaves_the_others_alone() {
         "0.000 other starting run 1
          0.000 other up, pid 102
          0.000 other ready after 0ms
-         2.500 api given up: 1 restarts within 30m did not help; the last run: exit code 1",
+         2.500 api given up: 1 restart within 30m did not help; the last run: exit code 1",
     );
     assert!(matches!(sim.state("api"), State::Failed));
 }
@@ -320,7 +320,7 @@ fn at_the_cap_exit_ends_keepup_with_the_services_code() {
     sim.run_until(s(3600));
     sim.says_of(
         &["given up", "other ended", "exit 9"],
-        "2.500 api given up: 1 restarts within 30m did not help; the last run: exit code 9
+        "2.500 api given up: 1 restart within 30m did not help; the last run: exit code 9
          2.600 other ended after 2.5s: keepup is ending (killed by SIGTERM)
          2.600 exit 9",
     );
@@ -337,7 +337,7 @@ fn at_the_cap_retry_tries_every_five_minutes_until_it_recovers() {
         "0.000 api starting run 1
          1.000 api restart in 500ms (failure 1 in a row)
          1.500 api starting run 2
-         2.500 api given up for now: 1 restarts within 30m did not help; the last run: exit code 1; next attempt in 5m
+         2.500 api given up for now: 1 restart within 30m did not help; the last run: exit code 1; next attempt in 5m
          302.500 api starting run 3
          303.500 api given up for now: the attempt failed: exit code 1; next attempt in 5m
          603.500 api starting run 4",

@@ -122,9 +122,9 @@ fn start_timeout_bounds_starting_and_nothing_else() {
          0.000 api up, pid 101
          0.000 api healthy
          0.010 api readiness missed 1/3: no database
-         0.010 api degraded: readiness missed: no database
          3.020 api readiness missed 2/3: no database
-         6.030 api readiness missed 3/3: no database",
+         6.030 api readiness missed 3/3: no database
+         6.030 api degraded: readiness fails: no database",
     );
 }
 

@@ -149,7 +149,7 @@ fn keepup_leaves_a_stuck_process_behind_at_last_and_says_so_with_its_code() {
     sim.says_of(
         &["stuck", "exit"],
         "23.000 api stuck: process 101 or one of its group survives KILL; it hangs in the kernel (a dead disk or mount?), and no second copy is started
-         36.500 exit 1",
+         35.500 exit 1",
     );
 }
 
@@ -244,7 +244,7 @@ fn a_stuck_process_does_not_keep_the_others_from_their_graceful_stop() {
         "23.000 api stuck: process 102 or one of its group survives KILL; it hangs in the kernel (a dead disk or mount?), and no second copy is started
          23.000 db stopping (keepup is ending): sent SIGTERM, KILL follows in 8s
          23.100 db ended after 23s: keepup is ending (killed by SIGTERM)
-         36.500 exit 1",
+         35.500 exit 1",
     );
 }
 

@@ -1,0 +1,125 @@
+//! The TCP sockets that listen, as `/proc/PID/net/tcp` and `tcp6` show them.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::core::event::Pid;
+
+/// The kernel lists what listens first. After so many lines of other sockets in a row nothing more
+/// is to be expected; a busy server has hundreds of thousands of them.
+const OTHERS_MAX: usize = 4096;
+
+/// A socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) inode: u64,
+    pub(super) uid: u32,
+}
+
+/// What listens in the network that this process sees.
+pub(super) fn listeners(pid: Pid) -> io::Result<Vec<Listener>> {
+    let mut found = read(pid, "tcp")?;
+    match read(pid, "tcp6") {
+        Ok(more) => found.extend(more),
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(found)
+}
+
+fn read(pid: Pid, table: &str) -> io::Result<Vec<Listener>> {
+    let file = BufReader::new(File::open(format!("/proc/{pid}/net/{table}"))?);
+    let mut found = Vec::new();
+    let mut others = 0;
+    for line in file.lines().skip(1) {
+        match parse(&line?) {
+            Some(listener) => {
+                others = 0;
+                found.push(listener);
+            }
+            None => others += 1,
+        }
+        if others > OTHERS_MAX {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Source: `proc_pid_net(5)`; the state 0A is `TCP_LISTEN`.
+fn parse(line: &str) -> Option<Listener> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    if *fields.get(3)? != "0A" {
+        return None;
+    }
+    Some(Listener {
+        address: address(fields.get(1)?)?,
+        inode: fields.get(9)?.parse().ok()?,
+        uid: fields.get(7)?.parse().ok()?,
+    })
+}
+
+/// Words of 32 bits as they lie in memory, in hexadecimal; then the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let ip: IpAddr = match ip.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(words.as_flattened());
+            // An IPv4 address may be dressed up as one of IPv6.
+            Ipv6Addr::from(bytes).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn own() -> Pid {
+        Pid(i32::try_from(std::process::id()).unwrap())
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn addresses_are_read_as_they_lie_in_memory() {
+        let read = |text: &str| address(text).map(|it| it.to_string());
+        assert_eq!(read("0100007F:1F40").as_deref(), Some("127.0.0.1:8000"));
+        assert_eq!(read("00000000:0050").as_deref(), Some("0.0.0.0:80"));
+        assert_eq!(read("00000000000000000000000001000000:1F40").as_deref(), Some("[::1]:8000"));
+        assert_eq!(
+            read("0000000000000000FFFF00000100007F:1F40").as_deref(),
+            Some("127.0.0.1:8000")
+        );
+        for bad in ["", ":", "0100007F", "0100007F:1F400", "01:1", "ääää:1"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_listens_here_is_found() {
+        for at in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            // There may be no IPv6.
+            let Ok(socket) = TcpListener::bind(at) else { continue };
+            let address = socket.local_addr().unwrap();
+            let found = listeners(own()).unwrap();
+            assert!(found.iter().any(|it| it.address == address), "{address}");
+            drop(socket);
+            assert!(listeners(own()).unwrap().iter().all(|it| it.address != address));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which processes belong to a run, and which sockets they hold.
+//!
+//! Reading an environment may hang: nothing here is for the loop.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+use crate::core::event::Pid;
+use crate::os::marker::VARIABLE;
+use crate::os::procfs;
+
+/// The processes of a run.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pids: HashSet<Pid>,
+    /// What marks the run in the environment of all that it starts.
+    mark: Option<Vec<u8>>,
+}
+
+impl Tree {
+    /// The main process, its session, its group, and all who descend from one of these.
+    pub(super) fn of(main: Pid) -> Tree {
+        let all: HashMap<Pid, procfs::Stat> =
+            everybody().filter_map(|pid| Some((pid, procfs::stat(pid)?))).collect();
+        let mut pids = HashSet::from([main]);
+        let mut grew = true;
+        while grew {
+            let belongs = |it: &procfs::Stat| {
+                it.session == main || it.group == main || pids.contains(&it.parent)
+            };
+            let more: Vec<Pid> = all.iter().filter(|it| belongs(it.1)).map(|it| *it.0).collect();
+            let before = pids.len();
+            pids.extend(more);
+            grew = pids.len() > before;
+        }
+        Tree { pids, mark: mark(main) }
+    }
+
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.pids.iter().copied()
+    }
+
+    /// It strayed from the tree, but was started by it.
+    pub(super) fn is_marked(&self, pid: Pid) -> bool {
+        let (Some(own), Some(its)) = (&self.mark, mark(pid)) else { return false };
+        // Keepups nest, and each appends its own mark.
+        its.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b':', ..]))
+    }
+}
+
+/// Every process that can be seen.
+pub(super) fn everybody() -> impl Iterator<Item = Pid> {
+    procfs::all()
+}
+
+/// One of these sockets that a process holds; none, too, where keepup may not look.
+pub(super) fn holds(pid: Pid, inodes: &HashSet<u64>) -> Option<u64> {
+    if inodes.is_empty() {
+        return None;
+    }
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    files.flatten().find_map(|file| {
+        let target = fs::read_link(file.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        inodes.contains(&inode).then_some(inode)
+    })
+}
+
+/// A process, for people: `pid 812 (nginx)`.
+pub(super) fn shown(pid: Pid) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name);
+    match name.trim_end() {
+        "" => format!("pid {pid}"),
+        name => format!("pid {pid} ({name})"),
+    }
+}
+
+fn mark(pid: Pid) -> Option<Vec<u8>> {
+    let environ = procfs::environ(pid).ok()?;
+    let mut variables = environ.split(|&byte| byte == 0);
+    let mark = variables
+        .find_map(|it| it.strip_prefix(VARIABLE.as_bytes()).and_then(|it| it.strip_prefix(b"=")));
+    mark.filter(|it| !it.is_empty()).map(<[u8]>::to_vec)
+}
