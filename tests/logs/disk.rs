@@ -276,8 +276,8 @@ fn a_service_that_must_lose_nothing_is_held_until_its_log_can_be_written() {
         assert_eq!(world.lost("api"), 0);
         let text = folder.read("in/api.log");
         let start = if format == LogFormat::Raw { 0 } else { 35 };
-        let plain: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
-        assert!(plain.join("\n") + "\n" == String::from_utf8(written).unwrap());
+        let shown: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
+        assert!(shown.join("\n") + "\n" == String::from_utf8(written).unwrap());
         world.finish();
     }
 }
