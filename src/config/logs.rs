@@ -9,7 +9,9 @@ use super::source::joined;
 use super::unavailable::{self, Table};
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::{Compress, LogFormat, Logs};
+use crate::plan::{Compress, LogFormat, Logs, Overflow};
+
+const OVERFLOWS: [(&str, Overflow); 2] = [("drop", Overflow::Drop), ("block", Overflow::Block)];
 
 const FORMATS: [(&str, LogFormat); 3] =
     [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -26,6 +28,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
     let compress = section.or("compress", Compress::None, |it| it.word(&COMPRESS));
     let console = section.or("console", outside.console, Value::truth);
     let format = section.or("format", LogFormat::Raw, |it| it.word(&FORMATS));
+    let overflow = section.or("overflow", Overflow::Drop, |it| it.word(&OVERFLOWS));
     let buffer = section.or("buffer", 1 << 20, buffer);
     unavailable::refuse(Table::Logs, section);
     section.refuse_unknown();
@@ -47,6 +50,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
         compress: compress?,
         console: console?,
         format: format?,
+        overflow: overflow?,
         buffer: buffer?,
         ..Logs::usual(file?)
     })

@@ -52,7 +52,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
-    (Table::Logs, "overflow", |it| words(it, &["drop", "block"])),
     (Table::Logs, "error_pattern", |it| any(it.full_text())),
     (Table::Logs, "errors_per_hour", |it| any(it.count(1..=u32::MAX))),
 ];

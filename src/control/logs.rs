@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -68,6 +69,7 @@ pub(super) async fn logs(control: &Control, service: Option<&str>, query: Query<
         NotShown::Failed(why) => failed(why),
     })?;
     let (pieces, body) = mpsc::channel(PIECES_MAX);
+    let closing = Arc::clone(&control.closing);
     tokio::spawn(async move {
         let _slot = slot;
         loop {
@@ -80,7 +82,7 @@ pub(super) async fn logs(control: &Control, service: Option<&str>, query: Query<
             if !end && pieces.send(Ok(Bytes::from(more))).await.is_err() {
                 return;
             }
-            if end && !follow {
+            if end && (!follow || closing.load(Ordering::Relaxed)) {
                 return;
             }
             if end {

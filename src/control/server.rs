@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::unistd::{Uid, geteuid};
@@ -65,9 +66,11 @@ impl fmt::Debug for Sources {
 pub struct Control {
     pub(super) sources: Arc<Sources>,
     pub(super) followers: Arc<Semaphore>,
+    pub(super) readers: Arc<Semaphore>,
+    /// Nobody is taken in any more, and nobody is kept.
+    pub(super) closing: Arc<AtomicBool>,
     operators: Arc<Semaphore>,
     visitors: Arc<Semaphore>,
-    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Control {
@@ -77,15 +80,17 @@ impl Control {
         Control {
             sources: Arc::new(sources),
             followers: slots(FOLLOWERS_MAX),
+            readers: slots(READERS_MAX),
+            closing: Arc::default(),
             operators: slots(CONNECTIONS_MAX as usize),
             visitors: slots(CONNECTIONS_MAX as usize),
-            readers: slots(READERS_MAX),
         }
     }
 
     /// Takes in nobody any more, and waits until everybody who is in has the whole answer, but no
     /// longer than `limit`; for the end of keepup.
     pub async fn close(&self, limit: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
         let empty = async {
             let _ = self.operators.acquire_many(CONNECTIONS_MAX).await;
             let _ = self.visitors.acquire_many(CONNECTIONS_MAX).await;

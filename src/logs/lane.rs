@@ -80,6 +80,7 @@ impl Lane {
 
     /// Serves this stream from now on; its file is opened at once.
     pub(super) fn adopt(&self, stream: &Arc<Stream>) -> io::Result<()> {
+        stream.held.store(false, Ordering::Relaxed);
         for (key, pipe) in stream.open_pipes() {
             lock(&self.streams).insert(key, Arc::clone(stream));
             if let Err(errno) = self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, key)) {
@@ -100,13 +101,28 @@ impl Lane {
         lock(&self.streams).retain(|key, _| !keys.contains(key));
     }
 
+    /// Does not wait for the pipes of a stream that is held, which are ready all the time.
+    fn hold(&self, stream: &Stream, held: bool) {
+        if stream.held.swap(held, Ordering::Relaxed) == held {
+            return;
+        }
+        for (key, pipe) in stream.open_pipes() {
+            let _ = if held {
+                self.epoll.delete(pipe)
+            } else {
+                self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, key))
+            };
+        }
+    }
+
     /// A pipe that ended is ready for ever: it is not waited for any more.
     fn follow(&self, stream: &Stream, after: After) {
         for pipe in stream.ended_pipes() {
             let _ = self.epoll.delete(pipe);
         }
+        self.hold(stream, after == After::Held);
         match after {
-            After::Rest | After::Again | After::Ending => {}
+            After::Rest | After::Again | After::Held | After::Ending => {}
             After::Gone => self.forget(stream),
         }
     }
@@ -322,7 +338,7 @@ impl Work {
         self.lane.follow(stream, after);
         match after {
             After::Rest | After::Gone => {}
-            After::Again | After::Ending => {
+            After::Again | After::Held | After::Ending => {
                 self.again.insert(stream.key, Arc::clone(stream));
                 self.again_at.get_or_insert_with(|| Instant::now() + RETRY);
             }

@@ -23,6 +23,7 @@ use super::lane::{BUFFER, Lane};
 use super::pack::Packer;
 use super::trouble::Troubles;
 use super::{lock, plan};
+use crate::plan::Overflow;
 
 /// How long after a failure writing is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -50,6 +51,10 @@ pub(super) struct Stream {
     lane: Mutex<Arc<Lane>>,
     troubles: Troubles,
     bytes: AtomicU64,
+    /// Nothing is to be lost: the service is held up instead.
+    blocks: AtomicBool,
+    /// Its pipes are not waited for.
+    pub(super) held: AtomicBool,
 }
 
 /// One of a service's pipes.
@@ -73,6 +78,8 @@ pub(super) enum After {
     Rest,
     /// Another look, after [`RETRY`].
     Again,
+    /// Another look; its pipes are not read until then, so that the service waits.
+    Held,
     /// Another look, but there is nothing to read any more.
     Ending,
     /// It ended.
@@ -98,7 +105,7 @@ impl Stream {
             service_ends.push(service_end);
         }
         let capacity = capacity(&pipes[0].read_end);
-        let intake = Intake::new(plan.buffer, form, voices(voice, count), capacity);
+        let intake = Intake::new(limit(plan), form, voices(voice, count), capacity);
         let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
@@ -111,6 +118,8 @@ impl Stream {
             lane: Mutex::new(lane),
             troubles,
             bytes: AtomicU64::new(0),
+            blocks: AtomicBool::new(plan.overflow == Overflow::Block),
+            held: AtomicBool::new(false),
         })
     }
 
@@ -207,7 +216,8 @@ impl Stream {
         voice: impl FnOnce() -> Option<Voice>,
     ) {
         let mut intake = lock(&self.intake);
-        intake.backlog.set_limit(plan.buffer);
+        intake.backlog.set_limit(limit(plan));
+        self.blocks.store(plan.overflow == Overflow::Block, Ordering::Relaxed);
         if plan.console == intake.voices.is_empty() {
             intake.end_line();
             intake.voices = voices(voice(), self.pipes.len());
@@ -252,6 +262,9 @@ impl Stream {
         while taken < TURN {
             self.flush(lane, &mut sink);
             lane.progress();
+            if sink.retry_at.is_some() && self.blocks.load(Ordering::Relaxed) {
+                return After::Held;
+            }
             // Large, aligned writes cost the kernel least: it keeps the file in larger folios.
             let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
             let look = if idle == 0 { Look::First } else { Look::Further };
@@ -404,6 +417,10 @@ impl Stream {
 
     /// Takes out what is in the pipe while the lane hangs in a call to its disk.
     pub(super) fn rescue(&self, buffer: &mut [u8], why: &str) -> After {
+        if self.blocks.load(Ordering::Relaxed) {
+            self.troubles.failed(why);
+            return After::Held;
+        }
         let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
         while taken < TURN && idle < self.pipes.len() {
             let look = if idle == 0 { Look::First } else { Look::Further };
@@ -438,6 +455,8 @@ impl Stream {
     /// A last look, as keepup ends: what cannot be written now is lost.
     pub(super) fn finish(&self, lane: &Lane, buffer: &mut [u8]) {
         lock(&self.intake).hurry();
+        // Now everything has to be taken out, to be written or to be counted.
+        self.blocks.store(false, Ordering::Relaxed);
         let mut sink = lock(&self.sink);
         sink.retry_at = sink.retry_at.map(|_| Instant::now());
         drop(sink);
@@ -470,6 +489,15 @@ fn make_pipe(owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, OwnedFd)> {
     let service_end = reopen_both_ways(write_end.as_fd())?;
     fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((read_end, service_end))
+}
+
+/// Bytes that may wait in memory. What was taken out for a service that loses nothing all waits; it
+/// is no more than one read.
+fn limit(plan: &plan::Logs) -> u64 {
+    match plan.overflow {
+        Overflow::Drop => plan.buffer,
+        Overflow::Block => u64::MAX,
+    }
 }
 
 /// A voice for each pipe.

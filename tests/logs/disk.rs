@@ -1,9 +1,12 @@
 //! Disks that are full, read-only, or do not answer.
 
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use keepup::plan::{self, LogFormat, Overflow};
 
 use crate::world::{Folder, LIMIT, World, lines, name, plan, wait_until, write_aside};
 
@@ -13,7 +16,7 @@ struct Tmpfs(PathBuf);
 impl Tmpfs {
     fn new(folder: &Folder, size: &str) -> Tmpfs {
         let path = folder.path("disk");
-        std::fs::create_dir(&path).unwrap();
+        fs::create_dir(&path).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(&path)
@@ -42,8 +45,8 @@ struct Loop(PathBuf);
 impl Loop {
     fn new(folder: &Folder) -> Loop {
         let (image, path) = (folder.path("image"), folder.path("disk"));
-        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        std::fs::create_dir(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::create_dir(&path).unwrap();
         let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap();
         assert!(made.success(), "this test needs mkfs.ext4");
         let mounted =
@@ -231,7 +234,7 @@ fn a_disk_that_holds_no_more_than_the_rotated_files_is_enough() {
     let kept: Vec<u8> =
         ["api.log.5", "api.log.4", "api.log.3", "api.log.2", "api.log.1", "api.log"]
             .iter()
-            .flat_map(|it| std::fs::read(disk.0.join(it)).unwrap())
+            .flat_map(|it| fs::read(disk.0.join(it)).unwrap())
             .collect();
     assert!(kept.len() > 40_000_000 && all.ends_with(&kept));
     world.finish();
@@ -251,4 +254,44 @@ fn a_read_only_disk_is_waited_for() {
     disk.remount("rw");
     wait_until("the line", || folder.read("disk/new/api.log") == "line\n");
     world.finish();
+}
+
+#[test]
+fn a_service_that_must_lose_nothing_is_held_until_its_log_can_be_written() {
+    for format in [LogFormat::Raw, LogFormat::Text] {
+        let folder = Folder::new();
+        fs::write(folder.path("in"), "in the way").unwrap();
+        let world = World::new();
+        let (file, overflow) = (folder.path("in/api.log"), Overflow::Block);
+        let plan = plan::Logs { overflow, format, buffer: 1000, ..plan(file) };
+        let out = world.add("api", &plan);
+        let written = lines(0..40_000);
+        let done = write_aside(out, written.clone());
+        wait_until("it is told", || !world.texts().is_empty());
+        let early = done.recv_timeout(Duration::from_millis(300));
+        assert!(early.is_err(), "the writer was not held");
+        fs::remove_file(folder.path("in")).unwrap();
+        done.recv_timeout(LIMIT).expect("the writer goes on");
+        world.drain("api");
+        assert_eq!(world.lost("api"), 0);
+        let text = folder.read("in/api.log");
+        let start = if format == LogFormat::Raw { 0 } else { 35 };
+        let shown: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
+        assert!(shown.join("\n") + "\n" == String::from_utf8(written).unwrap());
+        world.finish();
+    }
+}
+
+#[test]
+fn what_a_held_service_wrote_is_counted_when_keepup_ends_before_it_can_be_written() {
+    let folder = Folder::new();
+    fs::write(folder.path("in"), "in the way").unwrap();
+    let world = World::new();
+    let (file, overflow) = (folder.path("in/api.log"), Overflow::Block);
+    let mut out = world.add("api", &plan::Logs { overflow, ..plan(file) });
+    out.write_all(&lines(0..100)).unwrap();
+    wait_until("it is told", || !world.texts().is_empty());
+    assert_eq!(world.lost("api"), 0);
+    world.logs.finish(LIMIT);
+    assert_eq!(world.lost("api"), 100);
 }
