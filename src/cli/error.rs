@@ -29,10 +29,10 @@ pub enum Kind {
     Usage,
     /// There is no service of this name.
     Unknown,
-    /// A file that cannot be read, or has problems.
+    /// A file that cannot be read, or has problems, which say themselves what they are.
     File,
-    /// A configuration with problems, which say themselves what they are.
-    Problems,
+    /// The command line has problems, which say so, too.
+    Line,
     /// No keepup listens at the socket.
     Nobody,
     /// The command of a plain init could not be run, which has this exit code.
@@ -47,8 +47,8 @@ impl Kind {
         match self {
             Kind::Unread => 0,
             Kind::Failed | Kind::System => 1,
-            Kind::Usage | Kind::Unknown => 2,
-            Kind::File | Kind::Problems => 3,
+            Kind::Usage | Kind::Unknown | Kind::Line => 2,
+            Kind::File => 3,
             Kind::Nobody => 5,
             Kind::NotRun(code) => code,
         }
@@ -72,12 +72,11 @@ impl fmt::Display for Error {
     /// As it is printed, without a newline at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Problems => f.write_str(&self.message)?,
+            Kind::File | Kind::Line => f.write_str(&self.message)?,
             Kind::Failed
             | Kind::System
             | Kind::Usage
             | Kind::Unknown
-            | Kind::File
             | Kind::Nobody
             | Kind::NotRun(_)
             | Kind::Unread => write!(f, "error: {}", self.message)?,

@@ -18,6 +18,7 @@ mod signal;
 mod status;
 mod table;
 
+use std::env;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -56,6 +57,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
     let done = |()| ExitCode::SUCCESS;
     match command.unwrap_or_else(|| Command::Run(RunArguments::default())) {
         Command::Run(run) => {
+            if run.command.is_empty() && env::args_os().next_back().is_some_and(|it| it == "--") {
+                // A variable that is empty must not start what some file says.
+                return Err(Error::new(Kind::Usage, "cannot run: there is no command after `--`"));
+            }
             available(&run)?;
             run::run(config.as_deref(), run).map(ExitCode::from)
         }

@@ -17,16 +17,16 @@ pub(super) fn run(config: Option<&Path>, arguments: RunArguments) -> Result<u8, 
         return run::init(&arguments.command, &rewrite).map_err(|it| failed(&it));
     }
     let surroundings = Surroundings::of_process();
-    let checked = if arguments.command.is_empty() {
-        config::load(config.unwrap_or_else(|| found()), &surroundings)
+    let (checked, kind) = if arguments.command.is_empty() {
+        (config::load(config.unwrap_or_else(|| found()), &surroundings), Kind::File)
     } else if config.is_some() {
         return Err(Error::new(Kind::Usage, "cannot take both `-c` and a command")
             .hint("a command after `--` is run without a file"));
     } else {
-        config::command_line(&line(arguments)?, &surroundings)
+        (config::command_line(&line(arguments)?, &surroundings), Kind::Line)
     };
     let Checked { plan, warnings } =
-        checked.map_err(|problems| Error::new(Kind::Problems, problems.to_string()))?;
+        checked.map_err(|problems| Error::new(kind, problems.to_string()))?;
     let warnings: Vec<String> = warnings.iter().map(in_a_line).collect();
     run::run(plan, &warnings).map_err(|it| failed(&it))
 }

@@ -318,7 +318,15 @@ fn check_tells_each_problem_with_its_place() {
 #[test]
 fn a_wrong_argument_is_a_usage_error() {
     let folder = Folder::new();
-    for arguments in [&["no-such-command"][..], &["run", "--no-such-flag"], &["start"]] {
+    for arguments in [
+        &["no-such-command"][..],
+        &["run", "--no-such-flag"],
+        &["start"],
+        &["run", "--restart", "sometimes", "--", "true"],
+        &["run", "--name", "A B", "--", "true"],
+        &["run", "--liveness", "nowhere", "--", "true"],
+        &["run", "--"],
+    ] {
         let output = folder.keepup().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
     }

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Folder, KEEPUP, Keepup};
+use crate::harness::{Folder, KEEPUP, Keepup, STDOUT};
 use crate::run_command::folders;
 use crate::world::{kill, lives, state_and_parent, wait_until, zombies_of};
 
@@ -188,21 +188,25 @@ fn signals_reach_the_whole_group() {
 
 #[test]
 fn a_signal_in_the_first_moment_is_not_lost() {
-    let folder = Folder::new();
+    let sleeper = || {
+        let folder = Folder::new();
+        let command = init(&folder, &["sleep", "1000"]);
+        Keepup::launch(folder, command)
+    };
     for _ in 0..50 {
-        let mut child = init(&folder, &["sleep", "1000"]).spawn().unwrap();
-        let pid = child.id().cast_signed();
-        let children = format!("/proc/{pid}/task/{pid}/children");
+        let mut keepup = sleeper();
+        let children = format!("/proc/{0}/task/{0}/children", keepup.pid);
         // No pause between the looks: the command must not have come far.
         while std::fs::read_to_string(&children).unwrap().is_empty() {}
-        kill(pid, libc::SIGTERM);
-        assert_eq!(child.wait().unwrap().code(), Some(143));
+        keepup.signal(libc::SIGTERM);
+        assert_eq!(keepup.wait_code(), 143);
     }
-    let mut child = init(&folder, &["sleep", "1000"]).spawn().unwrap();
-    kill(child.id().cast_signed(), libc::SIGTERM);
-    let status = child.wait().unwrap();
+    // Before it is the command's proxy, a signal ends keepup itself.
+    let mut keepup = sleeper();
+    keepup.signal(libc::SIGTERM);
+    let status = keepup.wait_exit();
     assert!(status.code() == Some(143) || status.signal() == Some(15), "{status}");
-    assert_eq!(folder.processes(), [0; 0]);
+    assert_eq!(keepup.folder.processes(), [0; 0]);
 }
 
 #[test]
@@ -240,12 +244,12 @@ os.execv(sys.argv[1], sys.argv[1:])";
     let mut command = folder.command("python3");
     command.args(["-c", program, KEEPUP, "run", "--restart", "never", "--"]);
     command.args(["cat", "/proc/self/status"]);
-    let output = command.output().unwrap();
-    let status = String::from_utf8_lossy(&output.stdout);
+    let mut keepup = Keepup::launch(folder, command);
+    assert_eq!(keepup.wait_code(), 0, "with CHLD ignored, too, its end is seen");
+    let status = keepup.folder.read(STDOUT);
     for key in ["SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"] {
         assert!(status.contains(&format!("{key}:\t0000000000000000\n")), "{key}: {status}");
     }
-    assert!(output.status.success(), "with CHLD ignored, too, its end is seen: {output:?}");
 }
 
 #[test]

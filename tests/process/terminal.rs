@@ -200,5 +200,10 @@ fn as_the_leader_of_the_session_it_leaves_the_terminal_to_the_command() {
     screen.keys("hello\n");
     screen.wait_for("hello\r\nhello");
     screen.keys(CTRL_C);
-    assert_eq!(screen.leader.wait().unwrap().code(), Some(130));
+    let mut end = None;
+    wait_until("keepup ends", || {
+        end = screen.leader.try_wait().unwrap();
+        end.is_some()
+    });
+    assert_eq!(end.unwrap().code(), Some(130));
 }
