@@ -10,11 +10,13 @@ pub mod shown;
 mod start;
 mod world;
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use crate::control::{Act, Outcome, Request, Wait};
 use crate::core::Supervisor;
-use crate::core::event::{Effect, Event};
+use crate::core::event::{Effect, Event, Time};
 use crate::os::clock::now;
 use crate::plan::{Level, Name, Signal};
 use crate::status::{About, ServiceStatus, Status};
@@ -25,6 +27,9 @@ use world::{Turn, World};
 pub use init::init;
 pub use start::{Failed, run};
 
+/// The same signal again within this time is the same one.
+const ECHO_MAX: Duration = Duration::from_millis(10);
+
 /// The loop, and what it turns.
 #[derive(Debug)]
 struct Loop {
@@ -33,6 +38,8 @@ struct Loop {
     keeper: Keeper,
     operators: Operators,
     effects: Vec<Effect>,
+    /// The last signal that asked keepup to end, and when it came.
+    heard: Option<(Signal, Time)>,
 }
 
 impl Loop {
@@ -72,9 +79,12 @@ impl Loop {
     }
 
     fn heed(&mut self, signal: Signal) -> Option<u8> {
+        if signal_ends(signal, self.keeper.has_terminal()) && self.is_echo(signal) {
+            return None;
+        }
         let journal = &self.world.journal;
         match signal {
-            Signal::HUP if !self.keeper.has_terminal() => {
+            Signal::HUP if !signal_ends(signal, self.keeper.has_terminal()) => {
                 let text = "cannot reload yet: restart keepup to apply a changed file, ignoring";
                 journal.say(Level::Warn, text);
                 None
@@ -93,6 +103,13 @@ impl Loop {
                 self.take_in(Event::Shutdown)
             }
         }
+    }
+
+    /// `timeout` and process groups deliver one signal twice: that is no second word.
+    fn is_echo(&mut self, signal: Signal) -> bool {
+        let now = now();
+        let last = self.heard.replace((signal, now));
+        last.is_some_and(|(before, at)| before == signal && now < at + ECHO_MAX)
     }
 
     fn serve(&mut self, request: Request) -> Option<u8> {
@@ -149,5 +166,14 @@ impl Loop {
         let services = self.core.services().iter().map(look).collect();
         let about = About { uptime: now - self.keeper.since(), plan: self.core.plan() };
         Status::of(&about, services)
+    }
+}
+
+/// Does keepup take this signal for a request to end?
+fn signal_ends(signal: Signal, has_terminal: bool) -> bool {
+    match signal {
+        Signal::HUP => has_terminal,
+        Signal::USR1 | Signal::USR2 => false,
+        _ => true,
     }
 }

@@ -125,7 +125,7 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
     let (operators, effects) = (Operators::default(), Vec::new());
-    let mut whole = Loop { core, world, keeper, operators, effects };
+    let mut whole = Loop { core, world, keeper, operators, effects, heard: None };
     let status = whole.turn().await;
     finish(whole, &control, status).await;
     Ok(status)
