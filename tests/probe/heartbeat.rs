@@ -52,8 +52,12 @@ impl Watch {
         Watch { looker, answers, name: Name::from("api"), file, tickets: 0 }
     }
 
-    fn baseline(&mut self) {
+    /// A run begins. The look makes sure that the file has been seen, however slow the machine is.
+    async fn baseline(&mut self) -> Sight {
         self.looker.baseline(&self.name, &self.file);
+        let sight = self.look().await;
+        assert_ne!(sight, Sight::Beat, "what was there before the run is no beat of it");
+        sight
     }
 
     async fn look(&mut self) -> Sight {
@@ -102,7 +106,7 @@ fn a_change_is_a_beat_and_nothing_else_is() {
     run(async {
         let mut watch = Watch::new(&folder.path("heartbeat"));
         fs::write(&watch.file, "1").unwrap();
-        watch.baseline();
+        watch.baseline().await;
         assert_eq!(watch.look().await, Sight::Still, "a stale file of an earlier run");
         assert_eq!(watch.beat(touch).await, Sight::Beat);
         assert_eq!(watch.look().await, Sight::Still);
@@ -124,7 +128,7 @@ fn a_time_in_the_past_or_future_is_a_beat_like_any_other() {
     run(async {
         let mut watch = Watch::new(&folder.path("heartbeat"));
         fs::write(&watch.file, "1").unwrap();
-        watch.baseline();
+        watch.baseline().await;
         for seconds in [4_000_000_000, 1, 0, 1_000_000_000] {
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             File::options().append(true).open(&watch.file).unwrap().set_modified(time).unwrap();
@@ -138,7 +142,7 @@ fn a_file_that_appears_is_a_beat_and_one_that_is_gone_is_told() {
     let folder = Folder::new("gone");
     run(async {
         let mut watch = Watch::new(&folder.path("heartbeat"));
-        watch.baseline();
+        watch.baseline().await;
         let missing = watch.nothing(" does not exist");
         assert_eq!(watch.look().await, missing);
         fs::write(&watch.file, "1").unwrap();
@@ -148,7 +152,7 @@ fn a_file_that_appears_is_a_beat_and_one_that_is_gone_is_told() {
         assert_eq!(watch.beat(|it| fs::write(it, "1").unwrap()).await, Sight::Beat);
         let aside = watch.file.with_extension("aside");
         fs::rename(&watch.file, &aside).unwrap();
-        watch.baseline();
+        watch.baseline().await;
         fs::rename(&aside, &watch.file).unwrap();
         assert_eq!(watch.look().await, Sight::Beat, "missing at the baseline");
     });
@@ -162,7 +166,7 @@ fn every_run_begins_anew() {
         fs::write(&watch.file, "1").unwrap();
         assert_eq!(watch.look().await, Sight::Still, "without a baseline the first look is it");
         fs::write(&watch.file, "the last of the old run").unwrap();
-        watch.baseline();
+        watch.baseline().await;
         assert_eq!(watch.look().await, Sight::Still);
         watch.file = folder.path("other");
         assert_eq!(watch.look().await, watch.nothing(" does not exist"));
@@ -178,7 +182,7 @@ fn what_is_no_file_is_told_and_never_opened() {
     let folder = Folder::new("kinds");
     run(async {
         let mut watch = Watch::new(&folder.path("heartbeat"));
-        watch.baseline();
+        watch.baseline().await;
         fs::create_dir(&watch.file).unwrap();
         assert_eq!(watch.look().await, watch.nothing(" is a directory"));
         fs::remove_dir(&watch.file).unwrap();

@@ -191,3 +191,35 @@ impl AsyncWrite for Tap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_first_is_heard_after_the_question() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (socket, mut peer) = UnixStream::pair().unwrap();
+            peer.write_all(b"SSH-2.0").await.unwrap();
+            socket.readable().await.unwrap();
+            let progress = Progress::new(9);
+            let mut tap = Tap::new(Socket::Unix(socket), progress.clone());
+            let mut heard = [0; 16];
+            assert!(timeout(Duration::ZERO, tap.read(&mut heard)).await.is_err());
+            tap.write_all(b"GET").await.unwrap();
+            assert_eq!(tap.read(&mut heard).await.unwrap(), 7);
+            assert_eq!(progress.seen().first, b"SSH-2.0");
+            peer.write_all(b"12").await.unwrap();
+            assert_eq!(tap.read(&mut heard).await.unwrap(), 2);
+            peer.write_all(b"3").await.unwrap();
+            assert!(tap.read(&mut heard).await.is_err(), "more than it may send");
+            assert!(progress.seen().overspent);
+        });
+    }
+}
