@@ -202,7 +202,7 @@ pub(crate) const BUGS: &[Bug] = &[
     service(
         "a failed spawn is forgotten",
         "self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);",
-        "let _ = (reason, turn);",
+        "let _ = (failure, turn);",
     ),
     service(
         "nothing is killed after stop_timeout",
@@ -265,7 +265,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "",
     ),
     service(
-        "the end of a run takes the operator's reason",
+        "the end of a run takes the operator's failure",
         "State::Stopping(stopping) => stopping.next = Some(by),",
         "State::Stopping(stopping) => {\n                stopping.end = End::Asked(Asker::Operator(by));\n                stopping.next = Some(by);\n            }",
     ),
