@@ -91,15 +91,16 @@ alone! {
         let (_, output) = run(&mut processes, &service).await;
         let entry = nix::unistd::User::from_name("nobody").unwrap().unwrap();
         let (uid, gid) = (entry.uid, entry.gid);
-        let (home, shell) = (entry.dir.display(), entry.shell.display());
-        let wanted = format!("{uid}\n{gid}\n{gid}\n{home} nobody nobody {shell}\n");
+        let (home, login_shell) = (entry.dir.display(), entry.shell.display());
+        let wanted = format!("{uid}\n{gid}\n{gid}\n{home} nobody nobody {login_shell}\n");
         assert_eq!(output, wanted);
         // What the plan gives is not replaced; numbers need no entry.
+        service = shell("id -u; id -g; id -G; echo $HOME");
         service.user = Some("54321".into());
         service.group = Some("54322".into());
         service.env.insert("HOME".into(), "/tmp".into());
         let (_, output) = run(&mut processes, &service).await;
-        assert!(output.starts_with("54321\n54322\n54322\n/tmp "), "{output}");
+        assert_eq!(output, "54321\n54322\n54322\n/tmp\n");
     }
 }
 
