@@ -5,13 +5,15 @@
 //! but `std` in this folder, and the parts of `std` that touch the world.
 //!
 //! In reading order: the vocabulary ([`event`]), when to restart ([`restart`]), what answers and
-//! beats mean ([`health`]), one service ([`service`]), all of them ([`supervisor`]).
+//! beats mean ([`health`]), one service ([`service`]) and how its runs are stopped
+//! ([`stopping`]), all of them ([`supervisor`]).
 
 pub mod event;
 pub mod health;
 mod heartbeat;
 pub mod restart;
 pub mod service;
+pub mod stopping;
 pub mod supervisor;
 mod turn;
 pub mod uptime;

@@ -23,12 +23,10 @@ use super::event::{
 };
 use super::health::{Health, Level};
 use super::restart::{Budget, Verdict};
+use super::stopping::Stopping;
 use super::turn::Turn;
 use super::uptime::{Counts, Uptime};
-use crate::plan::{self, Name, Signal};
-
-/// How long a killed process may take to disappear before people are told that it hangs.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+use crate::plan::{self, Name};
 
 /// What is wanted of a service; an operator's word stays until another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,32 +56,6 @@ pub enum State {
     Done,
     /// Given up.
     Failed,
-}
-
-/// A run on its way out.
-#[derive(Debug)]
-pub struct Stopping {
-    /// Its main process, which may have died.
-    pub pid: Pid,
-    /// Why it ends.
-    pub end: End,
-    /// How long it was up.
-    pub uptime: Duration,
-    /// How its main process died, if it has.
-    exit: Option<Exit>,
-    /// The operator who wants the next run as soon as this one is over.
-    next: Option<u32>,
-    phase: Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Asked to stop.
-    Stop { kill_at: Time },
-    /// Killed.
-    Kill { stuck_at: Time },
-    /// It survives that.
-    Stuck,
 }
 
 /// Of a run's main process.
@@ -126,7 +98,7 @@ pub struct Service {
     /// Why it was given up, for good or for now; cleared by the next stable run.
     pub gave_up: Option<String>,
     /// The operator who asked for the next start.
-    starter: Option<u32>,
+    pub(super) starter: Option<u32>,
 }
 
 impl Service {
@@ -165,7 +137,7 @@ impl Service {
 
     /// Its main process, and whether that lives.
     pub(super) fn main(&self) -> Option<(Pid, Main)> {
-        let died = matches!(self.state, State::Stopping(Stopping { exit: Some(_), .. }));
+        let died = matches!(&self.state, State::Stopping(stopping) if stopping.exit.is_some());
         Some((self.pid()?, if died { Main::Died } else { Main::Lives }))
     }
 
@@ -176,7 +148,7 @@ impl Service {
 
     /// Does its run survive KILL?
     pub fn is_stuck(&self) -> bool {
-        matches!(self.state, State::Stopping(Stopping { phase: Phase::Stuck, .. }))
+        matches!(&self.state, State::Stopping(stopping) if stopping.is_stuck())
     }
 
     /// The health of its run, while it is up.
@@ -214,11 +186,7 @@ impl Service {
             State::Up { health, .. } => {
                 health.deadline(&self.plan).into_iter().chain(self.stable_at()).min()
             }
-            State::Stopping(stopping) => match stopping.phase {
-                Phase::Stop { kill_at } => Some(kill_at),
-                Phase::Kill { stuck_at } => Some(stuck_at),
-                Phase::Stuck => None,
-            },
+            State::Stopping(stopping) => stopping.deadline(),
             State::Waiting | State::Down | State::Spawning { .. } | State::Done | State::Failed => {
                 None
             }
@@ -231,7 +199,7 @@ impl Service {
         self.budget.strained().then(|| started + self.plan.restart.stable_after)
     }
 
-    fn note_if_stable(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn note_if_stable(&mut self, turn: &mut Turn<'_>) {
         if self.stable_at().is_some_and(|at| at <= turn.now) {
             self.budget.stable();
             self.gave_up = None;
@@ -303,17 +271,7 @@ impl Service {
                     self.terminate(end, turn);
                 }
             }
-            State::Stopping(stopping) => match stopping.phase {
-                Phase::Stop { kill_at } if kill_at <= turn.now => {
-                    self.kill("it did not stop in time", turn);
-                }
-                Phase::Kill { stuck_at } if stuck_at <= turn.now => {
-                    stopping.phase = Phase::Stuck;
-                    let pid = stopping.pid;
-                    turn.note(&self.plan.name, Note::Stuck { pid });
-                }
-                Phase::Stop { .. } | Phase::Kill { .. } | Phase::Stuck => {}
-            },
+            State::Stopping(_) => self.tick_stopping(turn),
             State::Waiting
             | State::Down
             | State::Backoff { .. }
@@ -359,45 +317,6 @@ impl Service {
         self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);
     }
 
-    /// Its main process died. The run is over when nothing of it is left.
-    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {
-        self.note_if_stable(turn);
-        let phase = Phase::Kill { stuck_at: turn.now + STUCK_AFTER };
-        match &mut self.state {
-            State::Up { pid, since, health } => {
-                let (pid, uptime) = (*pid, turn.now - *since);
-                health.abandon(turn);
-                let (end, exit) = (End::Exited(exit), Some(exit));
-                self.state =
-                    State::Stopping(Stopping { pid, end, uptime, exit, next: None, phase });
-                turn.effect(Effect::Sweep { pid });
-            }
-            State::Stopping(stopping) => {
-                stopping.exit = Some(exit);
-                stopping.phase = phase;
-                turn.effect(Effect::Sweep { pid: stopping.pid });
-            }
-            State::Waiting
-            | State::Down
-            | State::Backoff { .. }
-            | State::Spawning { .. }
-            | State::Done
-            | State::Failed => debug_assert!(false, "an exit of a service that was not running"),
-        }
-    }
-
-    /// Nothing of its run is left.
-    pub(super) fn gone(&mut self, turn: &mut Turn<'_>) {
-        if let State::Stopping(stopping) = &self.state {
-            let Stopping { end, exit, uptime, next, .. } = stopping;
-            let (end, exit, uptime) = (end.clone(), *exit, *uptime);
-            self.starter = *next;
-            self.ended(&end, exit, uptime, turn);
-        } else {
-            debug_assert!(false, "a service is gone that was not stopping");
-        }
-    }
-
     pub(super) fn probed(
         &mut self,
         ticket: Ticket,
@@ -426,40 +345,14 @@ impl Service {
         }
     }
 
-    /// Asks its run to stop, because of `end`; kills it if it does not in time.
-    pub(super) fn terminate(&mut self, end: End, turn: &mut Turn<'_>) {
-        self.note_if_stable(turn);
-        let State::Up { pid, since, health } = &self.state else {
-            return;
-        };
-        let (pid, uptime) = (*pid, turn.now - *since);
-        health.abandon(turn);
-        if let End::NeverReady(why) | End::Unhealthy(why) | End::HeartbeatLost(why) = &end {
-            turn.note(&self.plan.name, Note::Unhealthy { why: why.clone() });
-        }
-        let (signal, kill_after) = (self.plan.stop_signal, self.plan.stop_timeout);
-        let phase = Phase::Stop { kill_at: turn.now + kill_after };
-        turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
-        self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, next: None, phase });
-        turn.effect(Effect::Signal { pid, signal });
-        // A stopped process cannot heed anything.
-        turn.effect(Effect::Signal { pid, signal: Signal::CONT });
-    }
-
-    /// Kills at once what would be killed in time.
-    pub(super) fn kill(&mut self, why: &'static str, turn: &mut Turn<'_>) {
-        if let State::Stopping(stopping) = &mut self.state
-            && let Phase::Stop { .. } = stopping.phase
-        {
-            stopping.phase = Phase::Kill { stuck_at: turn.now + STUCK_AFTER };
-            let pid = stopping.pid;
-            turn.note(&self.plan.name, Note::Killing { why });
-            turn.effect(Effect::Signal { pid, signal: Signal::KILL });
-        }
-    }
-
     /// A run is over: decides, here and nowhere else, what comes next.
-    fn ended(&mut self, end: &End, exit: Option<Exit>, uptime: Duration, turn: &mut Turn<'_>) {
+    pub(super) fn ended(
+        &mut self,
+        end: &End,
+        exit: Option<Exit>,
+        uptime: Duration,
+        turn: &mut Turn<'_>,
+    ) {
         let note = Note::Ended { end: end.clone(), exit, uptime };
         turn.note(&self.plan.name, note);
         turn.save = true;

@@ -24,6 +24,10 @@ const fn service(name: &'static str, old: &'static str, new: &'static str) -> Bu
     Bug { name, file: "core/service.rs", old, new }
 }
 
+const fn stopping(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/stopping.rs", old, new }
+}
+
 const fn supervisor(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/supervisor.rs", old, new }
 }
@@ -204,9 +208,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);",
         "let _ = (failure, turn);",
     ),
-    service(
+    stopping(
         "nothing is killed after stop_timeout",
-        "                    self.kill(\"it did not stop in time\", turn);\n",
+        "                self.kill(\"it did not stop in time\", turn);\n",
         "",
     ),
     service(
@@ -229,22 +233,22 @@ pub(crate) const BUGS: &[Bug] = &[
         "        self.budget = Budget::default();\n        self.gave_up = None;",
         "        self.gave_up = None;",
     ),
-    service(
+    stopping(
         "what a crash leaves is not swept up",
         "                turn.effect(Effect::Sweep { pid });\n",
         "",
     ),
-    service(
+    stopping(
         "a second copy is started beside a stuck process",
-        "                    stopping.phase = Phase::Stuck;\n                    let pid = stopping.pid;\n                    turn.note(&self.plan.name, Note::Stuck { pid });",
-        "                    let (end, exit) = (stopping.end.clone(), stopping.exit);\n                    self.ended(&end, exit, Duration::ZERO, turn);",
+        "                stopping.phase = Phase::Stuck;\n                let pid = stopping.pid;\n                turn.note(&self.plan.name, Note::Stuck { pid });",
+        "                let (end, exit) = (stopping.end.clone(), stopping.exit);\n                self.ended(&end, exit, Duration::ZERO, turn);",
     ),
     service(
         "stable from birth, not from having started",
         "        let started = self.health()?.started()?;\n",
         "        let State::Up { since: started, .. } = self.state else { return None };\n",
     ),
-    service(
+    stopping(
         "a crash does not look whether it was stable",
         "    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {\n        self.note_if_stable(turn);\n",
         "    pub(super) fn exited(&mut self, exit: Exit, turn: &mut Turn<'_>) {\n",
@@ -259,7 +263,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "                    turn.leave_with(status);\n",
         "                    turn.leave_with(0);\n",
     ),
-    service(
+    stopping(
         "a stopped process is left stopped",
         "        turn.effect(Effect::Signal { pid, signal: Signal::CONT });\n",
         "",
