@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::address::Scheme;
 use super::section::{Layer, Section};
+use super::service::Pass;
 use super::value::{Value, Zero};
 use super::wrong::Wrong;
 use super::{address, command, duration, file, http, trust};
@@ -32,11 +33,32 @@ const KEYS_OF_KINDS: [(&str, &[&str]); 11] = [
 
 const COUNT_MAX: u32 = 1_000_000;
 
-/// The probes of a role: one table, or several.
-pub(super) fn read(role: Role, value: Value<'_>) -> Option<Vec<Probe>> {
+/// The probes of a role: one table, or several. A table of the defaults is laid under each, unless
+/// the two ask different questions; one that asks nothing is no probe of its own.
+pub(super) fn read(
+    role: Role,
+    key: &'static str,
+    service: &Section<'_>,
+    pass: Pass,
+) -> Option<Vec<Probe>> {
+    let own = pass == Pass::Service && service.is_own(key);
+    let values = service.all(key);
+    let Some((value, below)) = values.split_first() else { return Some(Vec::new()) };
+    let below = below.iter().find(|it| matches!(it.item, DeValue::Table(_)));
+    let below = below.and_then(|it| it.table());
     match value.item {
-        DeValue::Array(_) => value.list_of(|it| one(role, it.table()?)),
-        DeValue::Table(_) => Some(vec![one(role, value.table()?)?]),
+        DeValue::Array(_) => value.list_of(|it| one(role, &over(it.table()?, below))),
+        DeValue::Table(_) => {
+            let layer = value.table()?;
+            if !own && kind_of(layer).is_none() {
+                let section = Section::of(layer);
+                // Each key is checked, and there is no probe yet.
+                let _ = (http::read(&section), file::read(&section), grpc(&section));
+                let _ = KINDS.map(|kind| section.get(kind));
+                return rest(role, ProbeKind::Exec(Vec::new()), &section).map(|_| Vec::new());
+            }
+            Some(vec![one(role, &over(layer, below))?])
+        }
         DeValue::String(_)
         | DeValue::Integer(_)
         | DeValue::Float(_)
@@ -48,9 +70,28 @@ pub(super) fn read(role: Role, value: Value<'_>) -> Option<Vec<Probe>> {
     }
 }
 
-fn one(role: Role, layer: Layer<'_>) -> Option<Probe> {
-    let section = Section::of(layer);
-    let kind = kind(&section);
+/// What a probe asks, as far as its key says it.
+fn kind_of(layer: Layer<'_>) -> Option<&'static str> {
+    KINDS.into_iter().find(|kind| layer.table.contains_key(*kind))
+}
+
+fn over<'t>(layer: Layer<'t>, below: Option<Layer<'t>>) -> Section<'t> {
+    let agrees = |below: &Layer<'_>| match (kind_of(layer), kind_of(*below)) {
+        (Some(own), Some(other)) => own == other,
+        (None, _) | (_, None) => true,
+    };
+    let below = below.filter(agrees);
+    Section::new(layer.at, std::iter::once(layer).chain(below).collect())
+}
+
+fn one(role: Role, section: &Section<'_>) -> Option<Probe> {
+    let kind = kind(section);
+    let probe = rest(role, ProbeKind::Exec(Vec::new()), section);
+    Some(Probe { kind: kind?, ..probe? })
+}
+
+/// The keys of all kinds.
+fn rest(role: Role, kind: ProbeKind, section: &Section<'_>) -> Option<Probe> {
     let interval = section.or("interval", Duration::from_secs(10), Value::duration);
     let retry_interval = section.maybe("retry_interval", Value::duration);
     let timeout = section.or("timeout", Duration::from_secs(5), Value::duration);
@@ -73,7 +114,7 @@ fn one(role: Role, layer: Layer<'_>) -> Option<Probe> {
     }
     Some(Probe {
         role,
-        kind: kind?,
+        kind,
         interval: interval?,
         retry_interval: retry_interval?.unwrap_or_else(|| third(interval.unwrap_or_default())),
         timeout: timeout?,

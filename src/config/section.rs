@@ -53,6 +53,12 @@ impl<'t> Section<'t> {
         layers.find_map(|(depth, layer)| Some((depth, layer.get(key)?)))
     }
 
+    /// All values of this key, the nearest first.
+    pub(super) fn all(&self, key: &'static str) -> Vec<Value<'t>> {
+        self.asked.borrow_mut().push(key);
+        self.layers.iter().filter_map(|layer| layer.get(key)).collect()
+    }
+
     /// What `read` makes of this key, or the default where the key is absent; nothing if it is
     /// wrong, and reported.
     pub(super) fn or<T>(

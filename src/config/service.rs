@@ -86,7 +86,7 @@ fn plan(
     let oneshot = section.or("oneshot", false, Value::truth);
     let restart = restart::read(&section.section("restart"), oneshot == Some(true), pass);
     let heartbeat = heartbeat::read(section, pass);
-    let probes = probes(section);
+    let probes = probes(section, pass);
     let logs = logs::read(&section.section("logs"), name, outside);
     let process = process(section, at);
     let start_timeout = section.or("start_timeout", Duration::from_secs(60), Value::duration);
@@ -151,14 +151,14 @@ fn after<'t>(section: &Section<'t>, name: &Name) -> Option<Vec<(Name, At<'t>)>> 
     Some(names.into_iter().filter(|it| own || it.0 != *name).collect())
 }
 
-fn probes(section: &Section<'_>) -> Option<Vec<Probe>> {
+fn probes(section: &Section<'_>, pass: Pass) -> Option<Vec<Probe>> {
     let roles = [
         ("startup", Role::Startup),
         ("liveness", Role::Liveness),
         ("readiness", Role::Readiness),
         ("warning", Role::Warning),
     ];
-    let of_role = |(key, role)| section.or(key, Vec::new(), |it| probe::read(role, it));
+    let of_role = |(key, role)| probe::read(role, key, section, pass);
     let probes = roles.map(of_role);
     let probes: Option<Vec<Vec<Probe>>> = probes.into_iter().collect();
     Some(probes?.into_iter().flatten().collect())

@@ -217,7 +217,7 @@ fn an_included_file_has_its_own_folder() {
 }
 
 #[test]
-fn defaults_are_merged_key_by_key_and_probes_role_by_role() {
+fn defaults_are_merged_key_by_key() {
     let checked = fixture("defaults.toml");
     let api = service(&checked, "api");
     assert_eq!(api.stop_timeout, seconds(5));
@@ -227,7 +227,7 @@ fn defaults_are_merged_key_by_key_and_probes_role_by_role() {
     assert_eq!(env, ["A=service", "B=defaults", "C=service"]);
     assert_eq!(api.probes.len(), 2);
     assert_eq!(api.probes[0].kind, ProbeKind::Tcp("127.0.0.1:2".to_owned()));
-    assert_eq!(api.probes[0].interval, seconds(10), "the role as a whole is the service's");
+    assert_eq!(api.probes[0].interval, seconds(2));
     assert_eq!(api.probes[1].role, Role::Readiness);
     let db = service(&checked, "db");
     assert_eq!(db.after, [], "the defaults do not make a service wait for itself");
@@ -236,6 +236,39 @@ fn defaults_are_merged_key_by_key_and_probes_role_by_role() {
     assert_eq!((api.restart.max_restarts, api.restart.on_cap), (2, OnCap::Fail));
     assert_eq!(db.heartbeat, None, "defaults without a file are no heartbeat");
     assert_eq!(api.heartbeat.as_ref().unwrap().unhealthy_after, seconds(30));
+}
+
+#[test]
+fn defaults_of_a_probe_are_laid_under_those_that_ask_the_same() {
+    let text = "
+        [defaults.liveness]
+        interval = \"2s\"
+        slow = \"1s\"
+        status = 204
+        [defaults.readiness]
+        tcp = \"db:1\"
+        timeout = \"1s\"
+        [service.bare]
+        command = [\"x\"]
+        [service.web]
+        command = [\"x\"]
+        readiness = { exec = [\"ready\"] }
+        [[service.web.liveness]]
+        http = \"http://127.0.0.1:1/\"
+        [[service.web.liveness]]
+        http = \"http://127.0.0.1:2/\"
+        interval = \"3s\"
+    ";
+    let checked = of_text(text);
+    let bare = service(&checked, "bare");
+    assert_eq!(bare.probes.len(), 1, "defaults that ask nothing are no probe");
+    assert_eq!(bare.probes[0].timeout, seconds(1));
+    let web = service(&checked, "web");
+    assert_eq!(web.probes.iter().map(|it| it.interval.as_secs()).collect::<Vec<_>>(), [2, 3, 10]);
+    assert_eq!(web.probes[0].slow, Some(seconds(1)));
+    let ProbeKind::Http(http) = &web.probes[0].kind else { panic!("{web:?}") };
+    assert_eq!(http.status, [204..=204]);
+    assert_eq!(web.probes[2].timeout, seconds(5), "another kind of question has its own figures");
 }
 
 #[test]

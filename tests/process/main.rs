@@ -10,6 +10,7 @@ mod world;
 mod api;
 mod commands;
 mod endpoint;
+mod examples;
 mod folders;
 mod inherit;
 mod init;
