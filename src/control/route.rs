@@ -139,7 +139,9 @@ fn nowhere(request: &Request<()>) -> Refusal {
 async fn looked_at(control: &Control, path: &[&str], query: Query<'_>) -> Option<Answer> {
     Some(match path {
         [] => whole_page(control).await,
-        ["healthz"] => control.turn().await.map(|()| text(StatusCode::OK, "ok\n".to_owned())),
+        ["healthz" | "livez"] => {
+            control.turn().await.map(|()| text(StatusCode::OK, "ok\n".to_owned()))
+        }
         ["readyz"] => readiness(control).await,
         ["metrics"] => scrape(control).await,
         ["v1", "status"] => control.status().await.map(|it| json(StatusCode::OK, &it)),

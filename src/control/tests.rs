@@ -353,7 +353,7 @@ async fn tcp_is_for_looking_only() {
     assert!(post.starts_with("HTTP/1.1 403 "), "{post}");
     assert!(get_tcp(address, "DELETE /v1/status").await.starts_with("HTTP/1.1 405 "));
     assert!(get_tcp(address, "GET /v1/services/api/logs").await.starts_with("HTTP/1.1 404 "));
-    for path in ["/healthz", "/metrics", "/v1/status", "/v1/events", "/"] {
+    for path in ["/healthz", "/livez", "/metrics", "/v1/status", "/v1/events", "/"] {
         let answer = get_tcp(address, &format!("GET {path}")).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
     }
