@@ -124,6 +124,8 @@ pub struct Service {
     pub stop_signal: Signal,
     /// How long it has to stop before it is killed.
     pub stop_timeout: Duration,
+    /// Whom the stop signal goes to.
+    pub stop_scope: Scope,
     /// What becomes of the signals that are passed on to it.
     pub rewrite: Rewrite,
     /// What follows an end.
@@ -134,6 +136,15 @@ pub struct Service {
     pub heartbeat: Option<Heartbeat>,
     /// Where its output goes.
     pub logs: Logs,
+}
+
+/// Whom of a run a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The main process and its group.
+    Group,
+    /// The main process alone.
+    Main,
 }
 
 /// A file of `NAME=value` lines.

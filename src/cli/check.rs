@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::{self, Checked, Surroundings, duration, schedule, size};
 use crate::core::restart::delay;
-use crate::plan::{Logs, OnCap, Plan, Policy, Probe, Restart, Role, Service, Supervisor};
+use crate::plan::{Logs, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Supervisor};
 
 /// A file with problems, or that cannot be read.
 const CODE_CONFIG: u8 = 3;
@@ -135,7 +135,11 @@ fn of_service(number: usize, service: &Service, page: &mut Page) {
         page.row("hang", "would not be noticed: no liveness probe, no heartbeat");
     }
     let stop_timeout = duration::print(service.stop_timeout);
-    page.row("stop", &format!("{}, KILL after {stop_timeout}", service.stop_signal));
+    let whom = match service.stop_scope {
+        Scope::Group => "",
+        Scope::Main => " to the main process alone",
+    };
+    page.row("stop", &format!("{}{whom}, KILL after {stop_timeout}", service.stop_signal));
     page.row("logs", &of_logs(&service.logs));
     of_restart(service, page);
 }

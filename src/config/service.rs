@@ -14,7 +14,7 @@ use super::unavailable::{self, Table};
 use super::value::{At, Value, Zero};
 use super::wrong::{Wrong, did_you_mean};
 use super::{command, duration, probe, restart};
-use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Rewrite, Role, Service, Signal};
+use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Rewrite, Role, Scope, Service, Signal};
 
 /// What is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ fn plan(
     let start_timeout = section.or("start_timeout", Duration::from_secs(60), Value::duration);
     let stop_signal = section.or("stop_signal", Signal::TERM, command::signal);
     let stop_timeout = section.or("stop_timeout", Duration::from_secs(8), Value::duration);
+    let scopes = [("group", Scope::Group), ("main", Scope::Main)];
+    let stop_scope = section.or("stop_scope", Scope::Group, |it| it.word(&scopes));
     let rewrite = section.or("rewrite", Rewrite::default(), command::rewrite);
     let autostart = section.or("autostart", true, Value::truth);
     let essential = section.or("essential", false, Value::truth);
@@ -118,6 +120,7 @@ fn plan(
         start_timeout: start_timeout?,
         stop_signal: stop_signal?,
         stop_timeout: stop_timeout?,
+        stop_scope: stop_scope?,
         rewrite: rewrite?,
         restart: restart?,
         probes: probes?,

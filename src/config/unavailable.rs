@@ -25,8 +25,6 @@ pub(super) enum Asks {
     Nothing,
     /// Something that is not there yet: the key itself.
     Key,
-    /// Something that is not there yet: this value of it.
-    This(String),
 }
 
 /// Checks a value; nothing if it is wrong, and reported.
@@ -43,7 +41,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),
     (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
-    (Table::Service, "stop_scope", |it| words(it, &["group", "main"])),
     (Table::Service, "hang_signal", |it| any(command::signal(it))),
     (Table::Service, "evidence_timeout", |it| {
         it.duration().map(|timeout| nothing_if(timeout == Duration::from_secs(1)))
@@ -65,9 +62,6 @@ pub(super) fn refuse(table: Table, section: &Section<'_>) {
             match asks {
                 Asks::Nothing => {}
                 Asks::Key => value.at.refuse(not_yet(&format!("`{key}`"))),
-                Asks::This(this) => {
-                    value.at.refuse(not_yet(&format!("`{key} = \"{this}\"`")));
-                }
             }
         }
     }
@@ -88,13 +82,6 @@ fn any<T>(value: Option<T>) -> Option<Asks> {
 
 fn none_of<T>(list: Option<Vec<T>>) -> Option<Asks> {
     list.map(|list| nothing_if(list.is_empty()))
-}
-
-/// One of these words, of which the first is the default.
-fn words(value: Value<'_>, words: &[&'static str]) -> Option<Asks> {
-    let words: Vec<(&'static str, &'static str)> = words.iter().map(|it| (*it, *it)).collect();
-    let word = value.word(&words)?;
-    Some(if word == words[0].0 { Asks::Nothing } else { Asks::This(word.to_owned()) })
 }
 
 /// A part of one processor, or of several: `95%`, `250%`.

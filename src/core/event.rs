@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use crate::plan::{Class, Name, Role, Signal};
+use crate::plan::{Class, Name, Role, Scope, Signal};
 
 /// A moment, on a clock that never jumps: how long after its origin (the machine's boot, or the
 /// beginning of a simulated world). A type of its own, so that a moment is never taken for a delay.
@@ -58,9 +58,10 @@ pub enum Event {
     Spawned { name: Name, pid: Pid },
     /// It could not be started: the other answer to [`Effect::Spawn`].
     SpawnFailed { name: Name, failure: SpawnFailure },
-    /// A service's main process died. What it left in its group has been sent KILL.
+    /// A service's main process died. What it left in its group has been sent KILL, unless the main
+    /// process alone was asked to stop.
     Exited { pid: Pid, exit: Exit },
-    /// Nothing is left of that run any more: the answer to [`Effect::Sweep`].
+    /// Nothing is left of that run any more: the answer to [`Effect::Sweep`] and [`Effect::Await`].
     Gone { pid: Pid },
     /// The answer to [`Effect::Probe`], and how long it took.
     Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
@@ -81,9 +82,15 @@ pub enum Event {
 pub enum Effect {
     /// Start the service's command; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn { name: Name },
-    /// Send a signal to a run: to its process group, and KILL to all that descends from it.
-    Signal { pid: Pid, signal: Signal },
-    /// The main process died: answer with [`Event::Gone`] when nothing of the run is left.
+    /// Send a signal to a run: to its process group, or to its main process alone. KILL to the group
+    /// is for all that descends from it. Once the main process alone was asked to stop, its death
+    /// leaves the rest untouched.
+    Signal { pid: Pid, signal: Signal, to: Scope },
+    /// The main process died as it was asked to: touch nothing of the rest, and answer with
+    /// [`Event::Gone`] when that is gone, too.
+    Await { pid: Pid },
+    /// The main process died: kill the rest, and answer with [`Event::Gone`] when nothing of the run
+    /// is left.
     Sweep { pid: Pid },
     /// Ask the probe at this place in the service's plan; answer with [`Event::Probed`].
     Probe { name: Name, probe: usize, ticket: Ticket },

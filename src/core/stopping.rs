@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::event::{Effect, End, Exit, Note, Pid, Time};
 use super::service::{Service, State};
 use super::turn::Turn;
-use crate::plan::Signal;
+use crate::plan::{Scope, Signal};
 
 /// How long a killed process may take to disappear before people are told that it hangs.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
@@ -67,9 +67,10 @@ impl Service {
         let phase = Phase::Stop { kill_at: turn.now + kill_after };
         turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
         self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, next: None, phase });
-        turn.effect(Effect::Signal { pid, signal });
+        let to = self.plan.stop_scope;
+        turn.effect(Effect::Signal { pid, signal, to });
         // A stopped process cannot heed anything.
-        turn.effect(Effect::Signal { pid, signal: Signal::CONT });
+        turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });
     }
 
     /// Kills at once what would be killed in time.
@@ -80,7 +81,10 @@ impl Service {
             stopping.phase = Phase::Kill { stuck_at: turn.now + STUCK_AFTER };
             let pid = stopping.pid;
             turn.note(&self.plan.name, Note::Killing { why });
-            turn.effect(Effect::Signal { pid, signal: Signal::KILL });
+            turn.effect(match stopping.exit {
+                None => Effect::Signal { pid, signal: Signal::KILL, to: Scope::Group },
+                Some(_) => Effect::Sweep { pid },
+            });
         }
     }
 
@@ -88,7 +92,11 @@ impl Service {
         let State::Stopping(stopping) = &mut self.state else { return };
         match stopping.phase {
             Phase::Stop { kill_at } if kill_at <= turn.now => {
-                self.kill("it did not stop in time", turn);
+                let why = match stopping.exit {
+                    None => "it did not stop in time",
+                    Some(_) => "what its main process left did not stop in time",
+                };
+                self.kill(why, turn);
             }
             Phase::Kill { stuck_at } if stuck_at <= turn.now => {
                 stopping.phase = Phase::Stuck;
@@ -114,8 +122,15 @@ impl Service {
             }
             State::Stopping(stopping) => {
                 stopping.exit = Some(exit);
-                stopping.phase = phase;
-                turn.effect(Effect::Sweep { pid: stopping.pid });
+                let pid = stopping.pid;
+                match (stopping.phase, self.plan.stop_scope) {
+                    // The rest has what is left of the time.
+                    (Phase::Stop { .. }, Scope::Main) => turn.effect(Effect::Await { pid }),
+                    (Phase::Stop { .. }, Scope::Group) | (Phase::Kill { .. } | Phase::Stuck, _) => {
+                        stopping.phase = phase;
+                        turn.effect(Effect::Sweep { pid });
+                    }
+                }
             }
             State::Waiting
             | State::Down

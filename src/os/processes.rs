@@ -22,7 +22,7 @@ use super::init::{self, Place};
 use super::launch::{self, Launch};
 use super::marker::Keepup;
 use super::procfs;
-use super::remains::{Kind, Remains};
+use super::remains::{Kind, Manner, Remains};
 use super::signal::{self, Bell};
 use super::spawner::Spawner;
 use super::starting::Starting;
@@ -90,6 +90,8 @@ struct Child {
     start_time: u64,
     group: Group,
     role: Role,
+    /// It alone was asked to stop: its death leaves the rest untouched.
+    alone: bool,
     /// Until it is known whether its program runs.
     starting: Option<Starting>,
 }
@@ -180,18 +182,36 @@ impl Processes {
 
     /// Sends a signal to the group of a run whose main process lives; nothing otherwise.
     pub fn signal(&mut self, pid: Pid, signal: Signal) {
-        if let Some(Child { role: Role::Run(_), group, .. }) = self.table.get(&pid) {
+        if let Some(Child { role: Role::Run(_), group, alone, .. }) = self.table.get_mut(&pid) {
+            *alone &= signal != Signal::KILL;
             group.send(signal);
+        }
+    }
+
+    /// Sends one to the main process alone: what its death leaves is left to `await_rest` or `sweep`.
+    pub fn signal_main(&mut self, pid: Pid, signal: Signal) {
+        if let Some(Child { role: Role::Run(_), group, alone, .. }) = self.table.get_mut(&pid) {
+            *alone = true;
+            group.send_to_leader(signal);
         }
     }
 
     /// Ends what a dead main process left behind; `next` tells Gone when nothing of it is left,
     /// normally at once.
     pub fn sweep(&mut self, pid: Pid) {
+        self.begin(pid, Manner::Kill);
+    }
+
+    /// `next` tells Gone when nothing of this dead main process's run is left; nothing is done to it.
+    pub fn await_rest(&mut self, pid: Pid) {
+        self.begin(pid, Manner::Await);
+    }
+
+    fn begin(&mut self, pid: Pid, manner: Manner) {
         if self.table.contains_key(&pid) {
             return;
         }
-        if !self.sweep.begin(pid) {
+        if !self.sweep.begin(pid, manner) {
             self.outbox.push_back(Happening::Core(Event::Gone { pid }));
         }
         let Processes { table, sweep, .. } = self;
@@ -242,8 +262,11 @@ impl Processes {
         match Starting::new(launch, told) {
             // The caller knows what it is for.
             Ok(starting) => {
-                let (service, role) = (service.name.clone(), Role::Run(0));
-                Ok((pid, Child { service, start_time, group, role, starting: Some(starting) }))
+                let (service, role, alone) = (service.name.clone(), Role::Run(0), false);
+                Ok((
+                    pid,
+                    Child { service, start_time, group, role, alone, starting: Some(starting) },
+                ))
             }
             Err(reason) => {
                 group.send_to_leader(Signal::KILL);
@@ -343,7 +366,9 @@ impl Processes {
     /// In this order: what it left dies while the zombie still holds the group's number.
     fn bury(&mut self, pid: Pid, exit: Exit) {
         if let Some(child) = self.table.get_mut(&pid) {
-            child.group.send(Signal::KILL);
+            if !child.alone {
+                child.group.send(Signal::KILL);
+            }
             if let Some(starting) = &mut child.starting {
                 // A dead process has said all it will.
                 let outcome = starting.read().unwrap_or(Ok(()));
@@ -373,6 +398,7 @@ impl Processes {
             run,
             start_time: child.start_time,
             kind,
+            manner: Manner::Kill,
             since: (kind == Kind::Probe).then(now),
             group: Some(child.group),
         });

@@ -28,7 +28,8 @@ pub(super) struct Remains {
     /// Of the main process, in clock ticks since boot.
     pub(super) start_time: u64,
     pub(super) kind: Kind,
-    /// Since when they are being ended; `None`: not asked to yet.
+    pub(super) manner: Manner,
+    /// Since when they are being ended, or waited for; `None`: not asked to yet.
     pub(super) since: Option<Time>,
     /// `None`: found empty, and never to be touched again.
     pub(super) group: Option<Group>,
@@ -41,6 +42,15 @@ pub(super) enum Kind {
     Run,
     /// Nobody waits for the end.
     Probe,
+}
+
+/// How they come to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// They are killed.
+    Kill,
+    /// They end of themselves; nothing is done to them.
+    Await,
 }
 
 /// What all remains that are checked in one turn have in common.
@@ -65,8 +75,17 @@ impl<'a> Surroundings<'a> {
     }
 }
 
+impl Manner {
+    fn signal(self) -> Signal {
+        match self {
+            Manner::Kill => Signal::KILL,
+            Manner::Await => Signal::NONE,
+        }
+    }
+}
+
 impl Remains {
-    /// Kills what is left; true when nothing is.
+    /// Kills what is left, or merely looks; true when nothing is.
     pub(super) fn end(&mut self, around: &mut Surroundings<'_>, strays: &mut Strays) -> bool {
         // Both, always: they die side by side.
         let group_gone = self.end_group();
@@ -76,7 +95,7 @@ impl Remains {
 
     fn end_group(&mut self) -> bool {
         let Some(group) = &self.group else { return true };
-        let gone = match group.send(Signal::KILL) {
+        let gone = match group.send(self.manner.signal()) {
             Sent::Empty => true,
             Sent::Reached | Sent::Refused => {
                 let waited = self.since.map_or(Duration::ZERO, |since| now() - since);
@@ -95,7 +114,9 @@ impl Remains {
         for (pid, whose) in known {
             if self.owns(pid, &whose, around.alone) {
                 gone = false;
-                end_stray(pid);
+                if self.manner == Manner::Kill {
+                    end_stray(pid);
+                }
             }
         }
         gone

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::clock::now;
-use super::remains::{Kind, Remains, Surroundings};
+use super::remains::{Kind, Manner, Remains, Surroundings};
 use super::strays::Strays;
 use crate::core::event::Pid;
 
@@ -48,10 +48,14 @@ impl Sweep {
         self.remains.push(remains);
     }
 
-    /// The remains of this main process are to be ended. False: there are none.
-    pub(super) fn begin(&mut self, pid: Pid) -> bool {
-        let remains = self.remains.iter_mut().find(|it| it.pid == pid);
-        remains.map(|it| it.since.get_or_insert_with(now)).is_some()
+    /// The remains of this main process are to be ended, or waited for. False: there are none.
+    pub(super) fn begin(&mut self, pid: Pid, manner: Manner) -> bool {
+        let Some(remains) = self.remains.iter_mut().find(|it| it.pid == pid) else { return false };
+        if remains.since.is_none() || remains.manner != manner {
+            remains.manner = manner;
+            remains.since = Some(now());
+        }
+        true
     }
 
     /// This child was reaped, whosever it was.

@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Signal(pub i32);
 
 impl Signal {
+    /// None at all: the kernel merely looks whether there is somebody to send to.
+    pub const NONE: Signal = Signal(0);
     /// Asks to hang up, or to reload.
     pub const HUP: Signal = Signal(1);
     /// Asks to abort; dumps core.

@@ -16,7 +16,7 @@ use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
 use crate::os::signal::Signals;
 use crate::os::{Happening, Output, Processes, Stream};
-use crate::plan::{Level, Name, ProbeKind, Signal};
+use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
 use crate::probe::{Prober, exec};
 use crate::report::journal::Journal;
@@ -145,7 +145,11 @@ impl World {
     pub(super) fn perform(&mut self, core: &Supervisor, effect: Effect) {
         match effect {
             Effect::Spawn { name } => self.with(core, &name, Self::spawn),
-            Effect::Signal { pid, signal } => self.processes.signal(pid, signal),
+            Effect::Signal { pid, signal, to: Scope::Group } => self.processes.signal(pid, signal),
+            Effect::Signal { pid, signal, to: Scope::Main } => {
+                self.processes.signal_main(pid, signal);
+            }
+            Effect::Await { pid } => self.processes.await_rest(pid),
             Effect::Sweep { pid } => self.processes.sweep(pid),
             Effect::Probe { name, probe, ticket } => {
                 self.with(core, &name, |it, service| it.probe(service, probe, ticket));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
     Class, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role,
-    Scalar, Service, Signal, Trust,
+    Scalar, Scope, Service, Signal, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -40,7 +40,7 @@ fn a_service_with_nothing_but_a_command_has_the_documented_defaults() {
     assert_eq!((api.umask, api.nice, api.oom_score_adj), (0o022, 0, 0));
     assert_eq!((api.oneshot, api.autostart, api.essential), (false, true, false));
     assert_eq!((api.start_timeout, api.stop_timeout), (seconds(60), seconds(8)));
-    assert_eq!(api.stop_signal, Signal::TERM);
+    assert_eq!((api.stop_signal, api.stop_scope), (Signal::TERM, Scope::Group));
     let restart = &api.restart;
     assert_eq!(restart.policy, Policy::Always);
     assert_eq!((restart.delay, restart.max_delay), (Duration::from_millis(500), seconds(60)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keepup::core::event::{Event, Exit, Pid};
 use keepup::os::{Happening, Output, Processes, Stream};
-use keepup::plan::{Logs, OnCap, Policy, Restart, Rewrite, Service, Signal};
+use keepup::plan::{Logs, OnCap, Policy, Restart, Rewrite, Scope, Service, Signal};
 
 /// For everything that a test waits for together.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -108,6 +108,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         start_timeout: LIMIT,
         stop_signal: Signal::TERM,
         stop_timeout: LIMIT,
+        stop_scope: Scope::Group,
         rewrite: Rewrite::default(),
         restart: Restart {
             policy: Policy::Always,

@@ -294,3 +294,61 @@ alone! {
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
+
+alone! {
+    async fn the_rest_is_left_alone_where_the_main_process_alone_was_asked() {
+        let folder = folder();
+        let heard = folder.join("heard");
+        let mut processes = Processes::new().unwrap();
+        // The child ends 300 ms after its parent, and would write down a TERM. The other one left
+        // the group; it ends with the first.
+        let script = format!(
+            "import os, signal, sys, time\n\
+             main = os.getpid()\n\
+             if os.fork() == 0:\n\
+             \x20   signal.signal(signal.SIGTERM, lambda *_: open('{0}', 'a').write('TERM'))\n\
+             \x20   reading, writing = os.pipe()\n\
+             \x20   if os.fork() == 0:\n\
+             \x20       os.setsid()\n\
+             \x20       os.close(writing)\n\
+             \x20       os.read(reading, 1)\n\
+             \x20       open('{0}', 'a').write('end')\n\
+             \x20       os._exit(0)\n\
+             \x20   os.close(reading)\n\
+             \x20   open('{0}', 'a').write('begin')\n\
+             \x20   while os.getppid() == main: time.sleep(0.01)\n\
+             \x20   time.sleep(0.3)\n\
+             \x20   os._exit(0)\n\
+             time.sleep(1000)",
+            heard.display()
+        );
+        let written = || std::fs::read_to_string(&heard).unwrap_or_default();
+        let pid = up(&mut processes, &service(&["python3", "-c", &script])).await;
+        until(|| written() == "begin").await;
+        processes.signal_main(pid, Signal::TERM);
+        let exit = exited(&mut processes, pid).await;
+        assert_eq!(exit, Exit::Signal { signal: Signal::TERM, core_dumped: false });
+        processes.await_rest(pid);
+        assert_eq!(processes.next().await, Happening::Core(Event::Gone { pid }));
+        assert_eq!(written(), "beginend");
+        assert!(children().is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+alone! {
+    async fn the_rest_is_killed_when_it_is_waited_for_no_longer() {
+        let mut processes = Processes::new().unwrap();
+        let pid = up(&mut processes, &shell("sleep 1000 & setsid sleep 1000 & sleep 1000")).await;
+        until(|| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .is_ok_and(|it| it.split_whitespace().count() == 3)).await;
+        processes.signal_main(pid, Signal::TERM);
+        exited(&mut processes, pid).await;
+        processes.await_rest(pid);
+        let soon = tokio::time::timeout(Duration::from_millis(300), processes.next()).await;
+        assert!(soon.is_err(), "{soon:?}");
+        assert_eq!(children().len(), 3);
+        gone(&mut processes, pid).await;
+        assert!(children().is_empty());
+    }
+}

@@ -208,11 +208,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "self.ended(&End::SpawnFailed(failure), None, Duration::ZERO, turn);",
         "let _ = (failure, turn);",
     ),
-    stopping(
-        "nothing is killed after stop_timeout",
-        "                self.kill(\"it did not stop in time\", turn);\n",
-        "",
-    ),
+    stopping("nothing is killed after stop_timeout", "                self.kill(why, turn);\n", ""),
     service(
         "a stop during a spawn is forgotten",
         "State::Spawning { stop } => *stop = Some(by),",
@@ -235,8 +231,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     stopping(
         "what a crash leaves is not swept up",
-        "                turn.effect(Effect::Sweep { pid });\n",
-        "",
+        "phase });\n                turn.effect(Effect::Sweep { pid });\n",
+        "phase });\n",
     ),
     stopping(
         "a second copy is started beside a stuck process",
@@ -264,8 +260,18 @@ pub(crate) const BUGS: &[Bug] = &[
         "                    turn.leave_with(0);\n",
     ),
     stopping(
+        "what is left of a run asked in its main process alone has no time",
+        "(Phase::Stop { .. }, Scope::Main) => turn.effect(Effect::Await { pid }),",
+        "(Phase::Stop { .. }, Scope::Main) => turn.effect(Effect::Sweep { pid }),",
+    ),
+    stopping(
+        "what is left of a run is killed through its dead main process",
+        "                Some(_) => Effect::Sweep { pid },",
+        "                Some(_) => Effect::Signal { pid, signal: Signal::KILL, to: Scope::Group },",
+    ),
+    stopping(
         "a stopped process is left stopped",
-        "        turn.effect(Effect::Signal { pid, signal: Signal::CONT });\n",
+        "        turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });\n",
         "",
     ),
     service(

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepup::core::event::{Event, Exit};
-use keepup::plan::{Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Service, Signal};
+use keepup::plan::{
+    Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
+};
 
 use crate::plans::{heartbeat, ms, plan, probe, s, service};
 use crate::script::{Reply, Run, miss, miss_of, pass_in, restart, silence, start, stop};
@@ -91,6 +93,7 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.essential = chance.once_in(8);
         it.start_timeout = chance.time(s(30));
         it.stop_timeout = chance.time(s(10));
+        it.stop_scope = chance.of(&[Scope::Group, Scope::Main]);
         it.restart = restart_plan(chance);
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
         it.heartbeat = chance.maybe(4, |chance| {
@@ -135,6 +138,7 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         kill_takes: (!chance.once_in(20)).then(|| chance.time(s(1))),
         gone_takes: (!chance.once_in(30))
             .then(|| chance.maybe(5, |it| it.time(s(8))).unwrap_or_default()),
+        rest_takes: (!chance.once_in(4)).then(|| chance.time(s(12))),
         replies: (0..probes).map(|_| replies(chance)).collect(),
         beats: (0..u32::try_from(chance.below(30)).unwrap()).map(|nth| beats * nth).collect(),
         hangs: chance.maybe(5, |it| it.time(s(60))),

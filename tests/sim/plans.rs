@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keepup::plan::{
     ExitMatch, Heartbeat, Level, Logs, OnCap, OwnLogFormat, Plan, Policy, Probe, ProbeKind,
-    Restart, Rewrite, Role, Service, Signal, Supervisor,
+    Restart, Rewrite, Role, Scope, Service, Signal, Supervisor,
 };
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -57,6 +57,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         start_timeout: s(60),
         stop_signal: Signal::TERM,
         stop_timeout: s(8),
+        stop_scope: Scope::Group,
         rewrite: Rewrite::default(),
         restart: restart_defaults(),
         probes: Vec::new(),

@@ -23,6 +23,8 @@ pub(crate) struct Run {
     pub(crate) kill_takes: Option<Duration>,
     /// How long the rest of it takes to go; `None`: it hangs in the kernel.
     pub(crate) gone_takes: Option<Duration>,
+    /// How long the rest takes where nobody kills it; `None`: it stays.
+    pub(crate) rest_takes: Option<Duration>,
     /// How its probes are answered, by their place in the plan: from when on, and how.
     pub(crate) replies: Vec<Vec<(Duration, Reply)>>,
     /// When it touches its heartbeat file.
@@ -51,6 +53,7 @@ pub(crate) fn well() -> Run {
         obeys: Some((ms(100), terminated())),
         kill_takes: Some(ms(50)),
         gone_takes: Some(Duration::ZERO),
+        rest_takes: Some(Duration::ZERO),
         replies: Vec::new(),
         beats: Vec::new(),
         hangs: None,

@@ -9,7 +9,7 @@ use keepup::core::event::{
     Answer, Effect, Event, Exit, Miss, Note, Pid, SpawnFailure, Ticket, Time,
 };
 use keepup::core::{State, Supervisor, Want};
-use keepup::plan::{Class, Policy, Role, Service, Signal};
+use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
 
 use crate::plans::{plan, probe, s, service};
 use crate::script::{restart, start, stop};
@@ -55,6 +55,7 @@ struct Bench {
     asked: Option<Ticket>,
     killed: bool,
     swept: bool,
+    awaited: bool,
     /// What was done about the last deed.
     done: String,
 }
@@ -78,6 +79,7 @@ impl Bench {
             asked: None,
             killed: false,
             swept: false,
+            awaited: false,
             done: String::new(),
         };
         bench.tell(Event::Tick);
@@ -105,8 +107,8 @@ impl Bench {
         match deed {
             Deed::Start | Deed::Stop | Deed::Restart | Deed::Late | Deed::Shutdown => true,
             Deed::Spawned | Deed::SpawnFailed => matches!(state, State::Spawning { .. }),
-            Deed::ExitZero | Deed::ExitOne => runs && !self.swept,
-            Deed::Gone => self.swept,
+            Deed::ExitZero | Deed::ExitOne => runs && !self.swept && !self.awaited,
+            Deed::Gone => self.swept || self.awaited,
             Deed::Pass | Deed::Miss => self.asked.is_some(),
             Deed::Deadline => self.core.deadline().is_some(),
         }
@@ -146,7 +148,7 @@ impl Bench {
 
     fn tell(&mut self, event: Event) {
         if let Event::Gone { .. } = event {
-            (self.killed, self.swept) = (false, false);
+            (self.killed, self.swept, self.awaited) = (false, false, false);
         }
         let mut effects = Vec::new();
         self.core.step(self.now, event, &mut effects);
@@ -163,6 +165,10 @@ impl Bench {
             Effect::Signal { signal, .. } => {
                 self.killed |= *signal == Signal::KILL;
                 signal.to_string().replace("SIG", "")
+            }
+            Effect::Await { .. } => {
+                self.awaited = true;
+                "await".to_owned()
             }
             Effect::Sweep { .. } => {
                 self.swept = true;
@@ -204,6 +210,7 @@ impl Bench {
             State::Stopping(_) if service.is_stuck() => "stuck",
             State::Stopping(_) if self.swept => "sweeping",
             State::Stopping(_) if self.killed => "killing",
+            State::Stopping(_) if self.awaited => "lingering",
             State::Stopping(_) => "stopping",
             State::Done => "done",
             State::Failed => "failed",
@@ -246,6 +253,9 @@ fn state(word: &str) -> Option<Bench> {
         "up" => Bench::after(any, &up),
         "asked" => Bench::after(any, &[Spawned, Pass, Deadline]),
         "stopping" => Bench::after(any, &[Spawned, Pass, Stop]),
+        "lingering" => {
+            Bench::after(|it| it.stop_scope = Scope::Main, &[Spawned, Pass, Stop, ExitZero])
+        }
         "killing" => Bench::after(any, &[Spawned, Pass, Stop, Deadline]),
         "stuck" => Bench::after(any, &[Spawned, Pass, Stop, Deadline, Deadline]),
         "sweeping" => Bench::after(any, &[Spawned, Pass, ExitOne]),
@@ -265,9 +275,23 @@ fn state(word: &str) -> Option<Bench> {
     })
 }
 
-const STATES: [&str; 15] = [
-    "waiting", "down", "spawning", "unwanted", "starting", "up", "asked", "stopping", "killing",
-    "stuck", "sweeping", "backoff", "retry", "done", "failed",
+const STATES: [&str; 16] = [
+    "waiting",
+    "down",
+    "spawning",
+    "unwanted",
+    "starting",
+    "up",
+    "asked",
+    "stopping",
+    "lingering",
+    "killing",
+    "stuck",
+    "sweeping",
+    "backoff",
+    "retry",
+    "done",
+    "failed",
 ];
 
 fn table() -> String {

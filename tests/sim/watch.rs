@@ -167,6 +167,10 @@ impl Watch {
                 let lives = processes.get(pid).is_some_and(|it| it.main_lives);
                 ensure(lives, "a signal to a process that is gone")
             }
+            Effect::Await { pid } => {
+                let dead = processes.get(pid).is_some_and(|it| !it.main_lives && !it.awaited);
+                ensure(dead, "the rest of a process is waited for that is not dead, or was before")
+            }
             Effect::Sweep { pid } => {
                 let swept = processes.get(pid).is_none_or(|it| it.main_lives || it.swept);
                 ensure(!swept, "a sweep of a process that is not dead, or was swept")
@@ -304,7 +308,7 @@ impl Watch {
             }
             State::Stopping(_) => {
                 ensure(
-                    process.is_some_and(|it| it.main_lives || it.swept),
+                    process.is_some_and(|it| it.main_lives || it.swept || it.awaited),
                     "what it left behind is not swept up",
                 )?;
                 ensure(watched.stuck || deadline.is_some(), "no deadline for its end")

@@ -56,6 +56,7 @@ pub(crate) struct Process {
     pub(crate) main_lives: bool,
     pub(crate) killed: bool,
     pub(crate) swept: bool,
+    pub(crate) awaited: bool,
     run: Run,
     stopping: bool,
 }
@@ -262,8 +263,10 @@ impl Sim {
             Due::Spawns(name) => self.spawns(&name),
             Due::Dies(pid, exit) => self.dies(pid, exit),
             Due::Goes(pid) => {
-                self.processes.remove(&pid);
-                self.send(Event::Gone { pid });
+                // What was waited for and then killed may go at two times.
+                if self.processes.remove(&pid).is_some() {
+                    self.send(Event::Gone { pid });
+                }
             }
             Due::Answers { name, ticket, answer, took } => {
                 self.send(Event::Probed { name, ticket, answer, took });
@@ -330,6 +333,7 @@ impl Sim {
             main_lives: true,
             killed: false,
             swept: false,
+            awaited: false,
             run,
             stopping: false,
         };
@@ -355,7 +359,14 @@ impl Sim {
                 let takes = actor.runs[actor.begun.min(actor.runs.len() - 1)].spawn_takes;
                 self.plan(takes, Due::Spawns(name));
             }
-            Effect::Signal { pid, signal } => self.signal(pid, signal),
+            Effect::Signal { pid, signal, .. } => self.signal(pid, signal),
+            Effect::Await { pid } => {
+                let process = self.processes.get_mut(&pid).unwrap();
+                process.awaited = true;
+                if let Some(takes) = process.run.rest_takes {
+                    self.plan(takes, Due::Goes(pid));
+                }
+            }
             Effect::Sweep { pid } => {
                 let process = self.processes.get_mut(&pid).unwrap();
                 process.swept = true;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keepup::core::event::{Event, Exit, Pid, Time};
 use keepup::core::{State, Supervisor};
-use keepup::plan::{Service, Signal};
+use keepup::plan::{Scope, Service, Signal};
 
 use crate::plans::{ms, plan, s, service};
 use crate::script::{Run, exits, ignores_term, restart, start, stop, terminated, well};
@@ -226,8 +226,8 @@ fn a_stop_signal_is_followed_by_cont_so_that_a_stopped_process_heeds_it() {
     assert_eq!(
         signals,
         [
-            "1.000 Signal { pid: Pid(101), signal: Signal(15) }",
-            "1.000 Signal { pid: Pid(101), signal: Signal(18) }"
+            "1.000 Signal { pid: Pid(101), signal: Signal(15), to: Group }",
+            "1.000 Signal { pid: Pid(101), signal: Signal(18), to: Group }"
         ]
     );
 }
@@ -265,4 +265,73 @@ fn a_pid_that_is_used_again_while_the_rest_of_its_old_run_goes_is_not_mistaken()
     at(2, start("other"));
     assert_eq!(at(2, Event::Spawned { name: "other".into(), pid }), (false, true));
     assert_eq!(at(3, Event::Exited { pid, exit }), (false, false));
+}
+
+/// Asks its main process alone.
+fn main_alone(name: &str) -> Service {
+    service(name, |it| it.stop_scope = Scope::Main)
+}
+
+#[test]
+fn the_rest_keeps_what_is_left_of_the_time_when_the_main_process_alone_was_asked() {
+    let workers = Run { rest_takes: Some(s(3)), ..well() };
+    let mut sim = Sim::new([(main_alone("api"), vec![workers])]);
+    sim.effects = Some(String::new());
+    sim.at(s(1), stop("api")).run_until(s(60));
+    sim.says_of(
+        &["1000", "kill", "ended", "down"],
+        "1.000 api stopping (asked by uid 1000): sent SIGTERM, KILL follows in 8s
+         4.100 api ended after 1s: asked by uid 1000 (killed by SIGTERM)
+         4.100 api down",
+    );
+    let effects = sim.effects.unwrap();
+    assert!(!effects.contains("Group") && !effects.contains("Sweep"), "{effects}");
+}
+
+#[test]
+fn what_the_main_process_leaves_is_killed_when_the_time_of_all_is_over() {
+    let workers = Run { rest_takes: None, ..well() };
+    let mut sim = Sim::new([(main_alone("api"), vec![workers, well()])]);
+    sim.at(s(1), restart("api")).run_until(s(60));
+    sim.says_of(
+        &["1000", "kill", "ended", "starting"],
+        "0.000 api starting run 1
+         1.000 api stopping (asked by uid 1000): sent SIGTERM, KILL follows in 8s
+         9.000 api killing: what its main process left did not stop in time
+         9.000 api ended after 1s: asked by uid 1000 (killed by SIGTERM)
+         9.000 api starting run 2, asked by uid 1000",
+    );
+}
+
+#[test]
+fn a_crash_spares_nobody_whoever_a_stop_is_for() {
+    let workers = Run { rest_takes: None, ..exits(s(1), 1) };
+    let mut sim = Sim::new([(main_alone("api"), vec![workers, well()])]);
+    sim.run_until(s(60));
+    sim.says_of(
+        &["kill", "ended", "starting"],
+        "0.000 api starting run 1
+         1.000 api ended after 1s: exit code 1
+         1.500 api starting run 2",
+    );
+}
+
+#[test]
+fn keepup_waits_at_its_end_for_what_a_main_process_left_and_no_longer() {
+    let workers = Run { rest_takes: None, ..well() };
+    let mut sim = Sim::new([(
+        service("api", |it| {
+            it.stop_scope = Scope::Main;
+            it.stop_timeout = s(100);
+        }),
+        vec![workers],
+    )]);
+    sim.at(s(1), Event::Shutdown).at(s(5), Event::Shutdown).run_until(s(60));
+    sim.says_of(
+        &["stopping", "kill", "ended", "exit"],
+        "1.000 api stopping (keepup is ending): sent SIGTERM, KILL follows in 1m 40s
+         5.000 api killing: keepup is ending
+         5.000 api ended after 1s: keepup is ending (killed by SIGTERM)
+         5.000 exit 0",
+    );
 }
