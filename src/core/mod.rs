@@ -6,7 +6,7 @@
 //!
 //! In reading order: the vocabulary ([`event`]), when to restart ([`restart`]), what answers and
 //! beats mean ([`health`]), one service ([`service`]) and how its runs are stopped
-//! ([`stopping`]), all of them ([`supervisor`]).
+//! ([`stopping`]), all of them ([`supervisor`]), and what is told to whoever started keepup ([`tell`]).
 
 pub mod event;
 pub mod health;
@@ -15,6 +15,7 @@ pub mod restart;
 pub mod service;
 pub mod stopping;
 pub mod supervisor;
+pub mod tell;
 mod turn;
 pub mod uptime;
 

@@ -297,7 +297,7 @@ impl Supervisor {
     }
 
     /// Those that services come after, and those that they come after, and so on `through` some.
-    fn before<'a>(
+    pub(super) fn before<'a>(
         &'a self,
         services: impl IntoIterator<Item = &'a Service>,
         through: impl Fn(&Service) -> bool,

@@ -1,13 +1,15 @@
 //! Everything between the words of the core and the kernel, as far as it is about processes.
 //!
 //! [`Processes`] starts, signals and reaps ([`sole`] and [`inbox`] do so for a plain init); [`signal`] hears what keepup itself is told, [`clock`]
-//! tells the time; [`state`] and [`leftover`] bridge the gap between two keepups. Nothing here
+//! tells the time; [`notify`] speaks to whoever started keepup; [`state`] and [`leftover`] bridge the
+//! gap between two keepups. Nothing here
 //! decides what a service should do, waits on the loop for a child, or logs.
 
 pub mod clock;
 pub mod env_file;
 pub mod inbox;
 pub mod leftover;
+pub mod notify;
 pub mod signal;
 pub mod sole;
 pub mod state;

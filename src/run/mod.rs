@@ -8,6 +8,7 @@ mod keeper;
 mod operator;
 pub mod shown;
 mod start;
+mod systemd;
 mod world;
 
 use std::time::Duration;
@@ -53,6 +54,9 @@ impl Loop {
                 Turn::Request(request) => self.serve(request),
             };
             if let Some(code) = code {
+                if let Some(systemd) = &mut self.world.systemd {
+                    systemd.turn(&self.core, now());
+                }
                 return code;
             }
             turn = self.world.next(&self.core).await;
@@ -87,6 +91,11 @@ impl Loop {
             Signal::HUP if !signal_ends(signal, self.keeper.has_terminal()) => {
                 let text = "cannot reload yet: restart keepup to apply a changed file, ignoring";
                 journal.say(Level::Warn, text);
+                // Whoever waits for the end of it must not wait for ever.
+                if let Some(systemd) = &mut self.world.systemd {
+                    systemd.reloading(now());
+                    systemd.reloaded();
+                }
                 None
             }
             Signal::USR1 => {

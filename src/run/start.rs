@@ -13,6 +13,7 @@ use super::Loop;
 use super::keeper::Keeper;
 use super::operator::Operators;
 use super::shown;
+use super::systemd::Systemd;
 use super::world::World;
 use crate::control::protocol::{LogQuery, REQUESTS_MAX, socket_path};
 use crate::control::{self, Control, LockError, Request, Socket, SocketError, Sources};
@@ -122,8 +123,9 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let metrics = Arc::new(metrics);
     let (control, requests) = serve(&plan, socket, &journal, &metrics, &logs);
     let world = World::new(processes, signals, logs, (journal, metrics), requests);
-    let world = world.map_err(|it| Failed::System("start its clock", it))?;
+    let mut world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
+    world.systemd = Systemd::from_environment(&core, &world.journal, now());
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects, heard: None };
     let status = whole.turn().await;

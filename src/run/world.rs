@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use super::operator;
+use super::systemd::Systemd;
 use crate::control::{Outcome, Request};
 use crate::core::event::{Answer, Effect, Event, Pid, Short, Ticket, Time};
 use crate::core::{Service, Supervisor};
@@ -54,6 +55,8 @@ pub(super) struct World {
     pub(super) requests: mpsc::Receiver<Request>,
     alarm: Alarm,
     held: Held,
+    /// Whoever started keepup and wants to hear of it.
+    pub(super) systemd: Option<Systemd>,
     /// Questions put to a process, and since when.
     asked: HashMap<Ticket, (Name, Time)>,
     events_in_row: u32,
@@ -80,6 +83,7 @@ impl World {
             requests,
             alarm: Alarm::new()?,
             held: Held::new(),
+            systemd: None,
             asked: HashMap::new(),
             events_in_row: 0,
         })
@@ -95,7 +99,11 @@ impl World {
                 return Turn::Event(Event::Tick);
             }
             self.events_in_row += 1;
-            let wake = deadline.into_iter().chain(self.held.deadline()).min();
+            let mut wake = deadline.into_iter().chain(self.held.deadline()).min();
+            if let Some(systemd) = &mut self.systemd {
+                systemd.turn(core, now());
+                wake = wake.into_iter().chain(systemd.deadline()).min();
+            }
             tokio::select! {
                 biased;
                 happening = self.processes.next() => {

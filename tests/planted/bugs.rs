@@ -32,6 +32,10 @@ const fn supervisor(name: &'static str, old: &'static str, new: &'static str) ->
     Bug { name, file: "core/supervisor.rs", old, new }
 }
 
+const fn tell(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/tell.rs", old, new }
+}
+
 pub(crate) const BUGS: &[Bug] = &[
     restart("the cap is off by one", "cap <= self.recent.len()", "cap < self.recent.len()"),
     restart(
@@ -346,4 +350,25 @@ pub(crate) const BUGS: &[Bug] = &[
         "Effect::Exit { code: code.max(1) }",
         "Effect::Exit { code }",
     ),
+    tell(
+        "systemd waits for ever for one that waits for a failed one",
+        "State::Waiting => self.waits_in_vain(service),",
+        "State::Waiting => false,",
+    ),
+    tell(
+        "keepup is ready while a migration runs",
+        "(health.started().is_some() && !service.plan.oneshot)",
+        "health.started().is_some()",
+    ),
+    tell(
+        "keepup is ready before a service has started",
+        "service.last_end.is_some() || (health.started()",
+        "service.run > 0 || (health.started()",
+    ),
+    tell(
+        "the limit of a start is that of one service",
+        "let limit = limit.saturating_add(service.plan.start_timeout);",
+        "let limit = limit.max(service.plan.start_timeout);",
+    ),
+    tell("the line names everybody", "words.iter().take(NAMED_MAX)", "words.iter()"),
 ];

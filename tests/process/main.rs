@@ -23,4 +23,5 @@ mod probes;
 mod run_command;
 mod spawn;
 mod stop;
+mod systemd;
 mod terminal;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use keepup::core::event::{
     Answer, Effect, Event, Exit, Pid, Short, Sight, SpawnFailure, Ticket, Time,
 };
+use keepup::core::tell::Tell;
 use keepup::core::{Remembered, State, Supervisor};
 use keepup::plan::{Name, Plan, Service, Signal};
 
@@ -27,6 +28,8 @@ pub(crate) struct Sim {
     /// Every effect, in words: only where a test compares them.
     pub(crate) effects: Option<String>,
     pub(crate) effects_count: usize,
+    /// What was told to systemd last: only where a test compares it.
+    pub(crate) told: Option<Tell>,
     read: usize,
     agenda: BTreeMap<(Time, u64), Due>,
     dues: u64,
@@ -107,6 +110,7 @@ impl Sim {
             trace: String::new(),
             effects: None,
             effects_count: 0,
+            told: None,
             read: 0,
             agenda: BTreeMap::new(),
             dues: 0,
@@ -203,10 +207,37 @@ impl Sim {
             self.obey(verdict);
             self.perform(effect);
         }
+        self.tell();
         let spawning = |name: &Name| self.actors[name].spawning;
         let verdict =
             self.watch.after(self.now, &self.core, &self.processes, &spawning, self.exit.is_some());
         self.obey(verdict);
+    }
+
+    /// From now on what is told to systemd is written down, too.
+    pub(crate) fn tells(mut self) -> Sim {
+        self.told = Some(Tell { ready: false, stopping: false, status: String::new() });
+        self
+    }
+
+    fn tell(&mut self) {
+        let tell = self.core.tell();
+        let length = tell.status.chars().count();
+        self.demand((1..=500).contains(&length), "a status line of no or too many words");
+        let Some(told) = self.told.replace(tell.clone()) else {
+            self.told = None;
+            return;
+        };
+        for (is, was, word) in
+            [(tell.ready, told.ready, "READY"), (tell.stopping, told.stopping, "STOPPING")]
+        {
+            if is != was {
+                self.write(&format!("{}{word}", if is { "" } else { "not " }));
+            }
+        }
+        if tell.status != told.status {
+            self.write(&format!("STATUS {}", tell.status));
+        }
     }
 
     /// What was said so far is nobody's concern.

@@ -9,3 +9,4 @@ mod order;
 mod policy;
 mod starting;
 mod stopping;
+mod told;
