@@ -121,7 +121,6 @@ impl Reader<'_> {
         loop {
             match self.next() {
                 None | Some('\n') => break,
-                Some('\0') => return Err("a NUL cannot stand in a variable"),
                 Some(quote @ ('\'' | '"')) => {
                     self.quoted(quote, &mut value)?;
                     kept = value.len();
@@ -138,6 +137,9 @@ impl Reader<'_> {
         }
         let end = kept.max(value.trim_end().len());
         value.truncate(end);
+        if value.contains('\0') {
+            return Err("a NUL cannot stand in a variable");
+        }
         Ok(value)
     }
 
@@ -145,7 +147,6 @@ impl Reader<'_> {
         loop {
             match self.next() {
                 None => return Err("a quote is not closed"),
-                Some('\0') => return Err("a NUL cannot stand in a variable"),
                 Some(it) if it == quote => return Ok(()),
                 Some('\\') if quote == '"' => match self.next() {
                     Some(it @ ('"' | '\\' | '`' | '$')) => value.push(it),
@@ -218,6 +219,8 @@ mod tests {
         assert_eq!(bad("=1"), "1: `` is no name for a variable");
         assert_eq!(bad("2A=1"), "1: `2A` is no name for a variable");
         assert_eq!(bad("A='x\ny\nz"), "1: `A`: a quote is not closed");
-        assert_eq!(bad("A=x\0y"), "1: `A`: a NUL cannot stand in a variable");
+        for nul in ["A=x\0y", "A='\0'", "A=\"\0\"", "A=\\\0", "A=\"\\\0\""] {
+            assert_eq!(bad(nul), "1: `A`: a NUL cannot stand in a variable");
+        }
     }
 }
