@@ -299,6 +299,17 @@ pub struct Logs {
     pub overflow: Overflow,
     /// Bytes kept in memory while they cannot be written.
     pub buffer: u64,
+    /// Which lines show an error, and how many of them are too many.
+    pub errors: Option<Errors>,
+}
+
+/// The lines of a log that show an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// A regular expression, found somewhere in such a line.
+    pub pattern: String,
+    /// More than so many within an hour degrade the service; `None`: they are only counted.
+    pub per_hour: Option<u32>,
 }
 
 impl Logs {
@@ -315,6 +326,7 @@ impl Logs {
             format: LogFormat::Raw,
             overflow: Overflow::Drop,
             buffer: 1 << 20,
+            errors: None,
         }
     }
 }

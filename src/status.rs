@@ -5,6 +5,7 @@
 //! fields are a contract: every field is always present, and null when it is not known.
 
 mod health;
+mod log;
 mod look;
 mod stamp;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::health::{Issue, Level, Trouble};
+pub use self::log::LogStatus;
 pub use self::stamp::Stamp;
 use crate::core::event::{End, Exit, Miss};
 use crate::plan::{self, Name};
@@ -91,6 +93,10 @@ pub struct ServiceStatus {
     pub uptime_percent_24h: Option<f64>,
     /// Since the last heartbeat.
     pub heartbeat_age_seconds: Option<f64>,
+    /// Lines of this run that show an error, within the last hour; null unless they are counted.
+    pub errors_last_hour: Option<u64>,
+    /// What became of its output.
+    pub log: LogStatus,
     /// How the run before this one ended.
     pub last_end: Option<LastEnd>,
     /// Its probes, in the order startup, liveness, readiness, warning.
@@ -264,8 +270,8 @@ pub struct About<'a> {
 
 impl Status {
     /// The status of everything, its level worked out. `services`: one [`ServiceStatus`] each, in
-    /// the order of the file. What only the system knows (`host`, memory, CPU) and what only the
-    /// journal knows (`trouble`, the day's uptime) is null, and filled in by `control`.
+    /// the order of the file. What only the system knows (`host`, memory, CPU), what only the
+    /// journal knows (`trouble`) and what only the logs know is null, and filled in by `control`.
     pub fn of(about: &About<'_>, services: Vec<ServiceStatus>) -> Status {
         let supervisor = SupervisorStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -315,6 +321,8 @@ impl ServiceStatus {
             cpu_percent: None,
             uptime_percent_24h: None,
             heartbeat_age_seconds: None,
+            errors_last_hour: None,
+            log: LogStatus::default(),
             last_end: None,
             probes: plan.probes.iter().map(ProbeStatus::unasked).collect(),
             given_up: false,

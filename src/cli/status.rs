@@ -71,6 +71,13 @@ pub(super) fn overview(status: &Status, problems: &[Issue], now: Stamp, paint: P
     rows.extend(status.services.iter().map(row));
     out.push_str(&aligned(&rows, paint));
     out.push_str(&lines_of(problems, now, paint));
+    let troubled = status.services.iter().filter(|it| it.log.problem.is_some());
+    for (nth, service) in troubled.enumerate() {
+        let gap = if nth == 0 && problems.is_empty() { "\n" } else { "" };
+        let name = paint.paint(Colour::Bad, &service.name);
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{gap}{name}: log: {}", log(service, now).unwrap_or_default());
+    }
     out
 }
 
@@ -166,6 +173,8 @@ pub(super) fn detail(
     add("next start", service.next_start_in_seconds.map(|it| format!("in {}", short(it))));
     add("memory", service.memory_bytes.map(mebibytes));
     add("cpu", service.cpu_percent.map(|it| format!("{it:.1}%")));
+    add("errors", service.errors_last_hour.map(|it| format!("{it} lines within an hour")));
+    add("log", log(service, now));
     add("heartbeat", service.heartbeat_age_seconds.map(|it| format!("{} ago", short(it))));
     add(
         "last end",
@@ -181,6 +190,36 @@ pub(super) fn detail(
         let _ = write!(out, "\n{}", aligned(&rows, paint));
     }
     out.push_str(&lines_of(problems, now, paint));
+    out
+}
+
+/// What is wrong with its log, or was.
+fn log(service: &ServiceStatus, now: Stamp) -> Option<String> {
+    let log = &service.log;
+    let lost = match log.lines_lost {
+        0 => None,
+        1 => Some("1 line lost so far".to_owned()),
+        lines => Some(format!("{} lines lost so far", thousands(lines))),
+    };
+    let problem = log.problem.as_ref().map(|problem| {
+        let since =
+            log.since.map(|since| format!(" (for {}, since {since})", short(between(since, now))));
+        format!("{}{}", Tame(problem), since.unwrap_or_default())
+    });
+    let parts: Vec<String> = lost.into_iter().chain(problem).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// `1,204`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
     out
 }
 

@@ -6,10 +6,10 @@ use super::section::Section;
 use super::service::Outside;
 use super::size;
 use super::source::joined;
-use super::unavailable::{self, Table};
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::{Compress, LogFormat, Logs, Overflow};
+use crate::logs;
+use crate::plan::{Compress, Errors, LogFormat, Logs, Overflow};
 
 const OVERFLOWS: [(&str, Overflow); 2] = [("drop", Overflow::Drop), ("block", Overflow::Block)];
 
@@ -30,7 +30,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
     let format = section.or("format", LogFormat::Raw, |it| it.word(&FORMATS));
     let overflow = section.or("overflow", Overflow::Drop, |it| it.word(&OVERFLOWS));
     let buffer = section.or("buffer", 1 << 20, buffer);
-    unavailable::refuse(Table::Logs, section);
+    let errors = errors(section);
     section.refuse_unknown();
     if let (Some(Some(total)), Some(size)) = (max_total, max_size)
         && total < size
@@ -52,6 +52,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, outside: Outside<'_>) -> O
         format: format?,
         overflow: overflow?,
         buffer: buffer?,
+        errors: errors?,
         ..Logs::usual(file?)
     })
 }
@@ -76,6 +77,34 @@ fn file(value: Value<'_>, outside: Outside<'_>) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+#[expect(clippy::option_option, reason = "outside: nothing, because it is wrong")]
+fn errors(section: &Section<'_>) -> Option<Option<Errors>> {
+    let pattern = section.maybe("error_pattern", pattern);
+    let per_hour = section.maybe("errors_per_hour", |it| it.count(1..=u32::MAX));
+    match (pattern?, per_hour?) {
+        (None, None) => Some(None),
+        (Some(pattern), per_hour) => Some(Some(Errors { pattern, per_hour })),
+        (None, Some(_)) => {
+            section.at("errors_per_hour").refuse(Wrong::hinted(
+                "`errors_per_hour` needs `error_pattern`",
+                "say what an error line looks like, as in error_pattern = \"ERROR|CRITICAL\"",
+            ));
+            None
+        }
+    }
+}
+
+fn pattern(value: Value<'_>) -> Option<String> {
+    let text = value.full_text()?;
+    match logs::pattern(&text) {
+        Ok(_) => Some(text),
+        Err(why) => {
+            value.refuse(Wrong::new(format!("cannot be read as a regular expression: {why}")));
+            None
+        }
+    }
 }
 
 fn buffer(value: Value<'_>) -> Option<u64> {

@@ -15,7 +15,6 @@ use super::{address, command, host};
 pub(super) enum Table {
     Supervisor,
     Service,
-    Logs,
 }
 
 /// What a checked value of such a key asks for.
@@ -49,8 +48,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),
     (Table::Service, "max_cpu_for", |it| any(it.duration())),
-    (Table::Logs, "error_pattern", |it| any(it.full_text())),
-    (Table::Logs, "errors_per_hour", |it| any(it.count(1..=u32::MAX))),
 ];
 
 /// Checks the keys of this table that nothing does yet, and refuses what they ask for.

@@ -270,8 +270,7 @@ async fn readiness(control: &Control) -> Answer {
 
 async fn scrape(control: &Control) -> Answer {
     let status = control.status().await?;
-    let counts = control.sources.log_counts.as_ref().map(|it| it()).unwrap_or_default();
-    match control.sources.metrics.text(&status, &counts) {
+    match control.sources.metrics.text(&status, &control.log_counts()) {
         Ok(text) => Ok(response(StatusCode::OK, metrics::CONTENT_TYPE, Body::from(text))),
         Err(error) => {
             let error = format!("cannot write the metrics: {error}");

@@ -188,6 +188,11 @@ impl Control {
     pub(super) async fn look(&self) -> Result<Status, Refusal> {
         let mut status = self.ask(Request::Status).await?;
         self.sources.journal.fill(&mut status);
+        for count in self.log_counts() {
+            if let Some(it) = status.services.iter_mut().find(|it| *it.name == *count.service) {
+                it.log = count.log;
+            }
+        }
         Ok(status)
     }
 
@@ -196,6 +201,11 @@ impl Control {
         let mut status = self.look().await?;
         self.sources.usage.fill(&mut status).await;
         Ok(status)
+    }
+
+    /// What became of the output of all services.
+    pub(super) fn log_counts(&self) -> Vec<LogCount> {
+        self.sources.log_counts.as_ref().map(|it| it()).unwrap_or_default()
     }
 
     async fn ask<T>(&self, request: fn(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {

@@ -67,6 +67,8 @@ pub enum Event {
     Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     /// The answer to [`Effect::Look`].
     Looked { name: Name, ticket: Ticket, sight: Sight },
+    /// So many more lines that a run printed show an error.
+    ErrorRate { name: Name, run: u64, lines: u64 },
     /// An operator wants it up. `by` is the operator's uid.
     Start { name: Name, by: u32 },
     /// An operator wants it down.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::errors::Errors;
 use super::event::{Answer, Effect, End, Miss, Note, Short, Sight, Ticket, Time};
 use super::heartbeat::Beats;
 use super::turn::Turn;
@@ -32,6 +33,7 @@ pub struct Health {
     start_extended: Duration,
     checks: Vec<Check>,
     beats: Option<Beats>,
+    errors: Errors,
     /// What was said of it last.
     said: Level,
 }
@@ -90,6 +92,7 @@ impl Health {
             start_extended: Duration::ZERO,
             checks: plan.probes.iter().map(check).collect(),
             beats: plan.heartbeat.as_ref().map(|_| Beats::new(now)),
+            errors: Errors::default(),
             said: Level::Starting,
         }
     }
@@ -114,6 +117,11 @@ impl Health {
         self.beats.as_ref().filter(|beats| beats.beaten).map(|beats| now - beats.last)
     }
 
+    /// How many lines that it printed within the last hour show an error.
+    pub fn errors(&self, now: Time) -> u64 {
+        self.errors.count(now)
+    }
+
     /// How well it is.
     pub fn level(&self) -> &Level {
         &self.said
@@ -126,7 +134,8 @@ impl Health {
             Asking::Asked { answer_by, .. } => Some(answer_by),
         });
         let beats = self.beats.iter().zip(&plan.heartbeat).map(|(beats, it)| beats.deadline(it));
-        checks.chain(beats.flatten()).chain(self.start_by(plan)).min()
+        let errors = errors_max(plan).and_then(|limit| self.errors.deadline(limit));
+        checks.chain(beats.flatten()).chain(errors).chain(self.start_by(plan)).min()
     }
 
     /// Started by then, or it never will be.
@@ -156,6 +165,7 @@ impl Health {
         {
             return Some(end);
         }
+        self.errors.forget(turn.now);
         self.assess(plan, turn);
         if self.start_by(plan).is_some_and(|by| by <= turn.now) {
             return Some(End::NeverReady(self.waited_for(plan)));
@@ -200,6 +210,12 @@ impl Health {
         }
         let lost = beats.looked(heartbeat, sight, turn.now);
         self.unless(lost, plan, turn)
+    }
+
+    /// So many more lines of it show an error. No run ends for that.
+    pub(super) fn erred(&mut self, plan: &Service, lines: u64, turn: &mut Turn<'_>) {
+        self.errors.add(turn.now, lines);
+        self.assess(plan, turn);
     }
 
     /// Goes on, unless the run must end.
@@ -295,13 +311,13 @@ impl Health {
         if self.started.is_none() && self.nothing_awaited(plan) {
             self.start(plan, turn);
         }
-        let level = self.conclude(plan);
+        let level = self.conclude(plan, turn.now);
         let changed = std::mem::discriminant(&level) != std::mem::discriminant(&self.said);
         if changed {
             match &level {
                 Level::Starting => {}
                 // Nothing is known of it but that it runs, and that was said.
-                Level::Healthy if plan.probes.is_empty() && plan.heartbeat.is_none() => {}
+                Level::Healthy if self.said == Level::Starting && asks_nothing(plan) => {}
                 Level::Healthy => turn.note(&plan.name, Note::Healthy),
                 Level::Degraded(why) => turn.note(&plan.name, Note::Degraded { why: why.clone() }),
             }
@@ -363,7 +379,7 @@ impl Health {
         format!("not started within {}: {}", Short(plan.start_timeout), waits.join("; "))
     }
 
-    fn conclude(&self, plan: &Service) -> Level {
+    fn conclude(&self, plan: &Service, now: Time) -> Level {
         if self.started.is_none() {
             return Level::Starting;
         }
@@ -377,8 +393,10 @@ impl Health {
             ));
         }
         let checks = self.checks.iter().zip(&plan.probes);
-        let mut troubles = checks.filter_map(|(check, probe)| check.trouble(probe));
-        troubles.next().map_or(Level::Healthy, Level::Degraded)
+        let troubles = checks.filter_map(|(check, probe)| check.trouble(probe));
+        let many = errors_max(plan).filter(|limit| *limit < self.errors.count(now));
+        let errors = many.map(|limit| format!("more than {limit} error lines within an hour"));
+        troubles.chain(errors).next().map_or(Level::Healthy, Level::Degraded)
     }
 }
 
@@ -459,6 +477,16 @@ impl Check {
             _ => None,
         }
     }
+}
+
+/// More error lines than that within an hour degrade a service.
+fn errors_max(plan: &Service) -> Option<u64> {
+    plan.logs.errors.as_ref()?.per_hour.map(u64::from)
+}
+
+/// Nothing tells how well it is.
+fn asks_nothing(plan: &Service) -> bool {
+    plan.probes.is_empty() && plan.heartbeat.is_none()
 }
 
 /// The role whose probes must pass before a run has started.

@@ -8,6 +8,7 @@
 //! beats mean ([`health`]), one service ([`service`]) and how its runs are stopped
 //! ([`stopping`]), all of them ([`supervisor`]), and what is told to whoever started keepup ([`tell`]).
 
+mod errors;
 pub mod event;
 pub mod health;
 mod heartbeat;

@@ -339,6 +339,15 @@ impl Service {
         }
     }
 
+    /// Lines of its run show an error; those of an earlier run are nobody's concern.
+    pub(super) fn erred(&mut self, run: u64, lines: u64, turn: &mut Turn<'_>) {
+        if let State::Up { health, .. } = &mut self.state
+            && run == self.run
+        {
+            health.erred(&self.plan, lines, turn);
+        }
+    }
+
     pub(super) fn stalled(&mut self, gap: Duration) {
         if let State::Up { health, .. } = &mut self.state {
             health.stalled(gap);

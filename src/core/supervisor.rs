@@ -143,6 +143,9 @@ impl Supervisor {
             Event::Looked { name, ticket, sight } => {
                 with(services, &name, |it| it.looked(ticket, sight, &mut turn));
             }
+            Event::ErrorRate { name, run, lines } => {
+                with(services, &name, |it| it.erred(run, lines, &mut turn));
+            }
             Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
             Event::Start { name, by } => with(services, &name, |it| it.start(by, &mut turn)),
             Event::Restart { name, by } => with(services, &name, |it| it.restart(by, &mut turn)),

@@ -20,6 +20,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::pack::{Packer, part_of};
 use super::rotate::Numbers;
+use super::trouble::{Troubles, Work};
 use super::{rotate, spawn};
 use crate::plan::{self, Compress};
 
@@ -64,9 +65,23 @@ impl Bounds {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     numbers: Mutex<Option<Numbers>>,
+    /// Who is told of what is wrong with their compression.
+    troubles: Option<Arc<Troubles>>,
 }
 
 impl Names {
+    pub(super) fn of(troubles: Arc<Troubles>) -> Names {
+        Names { numbers: Mutex::default(), troubles: Some(troubles) }
+    }
+
+    /// Their compression comes to this.
+    pub(super) fn packed(&self, outcome: io::Result<()>) {
+        if let Some(troubles) = &self.troubles {
+            let why = outcome.err().map(|error| reason(&error));
+            troubles.work(Work::Packing, why.as_deref());
+        }
+    }
+
     pub(super) fn hold(&self) -> MutexGuard<'_, Option<Numbers>> {
         super::lock(&self.numbers)
     }
@@ -109,8 +124,8 @@ pub(super) struct Stopped {
 }
 
 impl LogFile {
-    pub(super) fn new(path: PathBuf, bounds: Bounds, packer: Packer) -> LogFile {
-        let (open, names, stuck, sweeps) = (None, Arc::default(), None, Vec::new());
+    pub(super) fn new(path: PathBuf, bounds: Bounds, packer: Packer, names: Names) -> LogFile {
+        let (open, names, stuck, sweeps) = (None, Arc::new(names), None, Vec::new());
         LogFile { path, bounds, packer, open, names, known: false, stuck, sweeps }
     }
 

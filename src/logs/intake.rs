@@ -13,6 +13,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::backlog::{Backlog, LINE_MAX};
 use super::console::Voice;
+use super::errors::Finder;
 use super::file::Bounds;
 use super::form::Form;
 
@@ -40,6 +41,8 @@ pub(super) struct Intake {
     pub(super) voices: Vec<Voice>,
     /// Absent: bytes stay as they are.
     pub(super) form: Option<Form>,
+    /// Absent: nobody asks for errors.
+    pub(super) finder: Option<Finder>,
     /// keepup ends: what began comes to no end.
     ending: bool,
     pub(super) wish: Wish,
@@ -82,6 +85,8 @@ pub(super) struct Got {
     pub(super) emptied: bool,
     /// Lines lost because there was no room to keep them.
     pub(super) lost: u64,
+    /// Lines that show an error.
+    pub(super) errors: u64,
     /// To be called once what was read is written.
     pub(super) drained: Vec<Done>,
 }
@@ -114,6 +119,7 @@ impl Intake {
             backlog: Backlog::new(limit),
             voices,
             form,
+            finder: None,
             ending: false,
             wish: Wish::default(),
             own: Vec::new(),
@@ -130,7 +136,10 @@ impl Intake {
         buffer: &mut [u8],
         keep: bool,
     ) -> Got {
-        let nothing = |read| Got { read, bytes: 0, emptied: false, lost: 0, drained: Vec::new() };
+        let nothing = |read| {
+            let (lost, errors, drained) = (0, 0, Vec::new());
+            Got { read, bytes: 0, emptied: false, lost, errors, drained }
+        };
         if !keep && !self.backlog.is_clear() {
             return nothing(Read::Behind);
         }
@@ -152,6 +161,8 @@ impl Intake {
         if let Some(voice) = self.voices.get_mut(number) {
             voice.say(&buffer[..bytes]);
         }
+        let finder = self.finder.as_mut();
+        let errors = finder.map_or(0, |it| it.take(number, &buffer[..bytes]));
         let drained = self.took(bytes);
         let awaited = !self.drains.is_empty() || !self.own.is_empty() || self.ending;
         let emptied = bytes < buffer.len() && !awaited;
@@ -163,7 +174,7 @@ impl Intake {
                 self.backlog.pass(lines.len());
             }
             let read = if keep { Read::Kept } else { Read::Woven(lines) };
-            return Got { read, bytes, emptied, lost, drained };
+            return Got { read, bytes, emptied, lost, errors, drained };
         }
         let fresh = self.backlog.skip(&buffer[..bytes]);
         let from = bytes - fresh.len();
@@ -177,7 +188,7 @@ impl Intake {
             Some(woven) => Read::Woven(woven),
             None => Read::Straight { from, to: bytes },
         };
-        Got { read, bytes, emptied, lost, drained }
+        Got { read, bytes, emptied, lost, errors, drained }
     }
 
     /// What is asked for from now on is not answered by this look: more may have come until then.
@@ -232,17 +243,20 @@ impl Intake {
         done
     }
 
-    /// All pipes were found empty: drains that were asked for before that are done.
-    pub(super) fn drained(&mut self) -> Vec<Done> {
+    /// All pipes were found empty: drains that were asked for before that are done. And how many
+    /// lines that come to no end show an error.
+    pub(super) fn drained(&mut self) -> (Vec<Done>, u64) {
         let (done, waiting): (Vec<Drain>, Vec<Drain>) =
             std::mem::take(&mut self.drains).into_iter().partition(|it| it.looked);
         self.drains = waiting;
+        let mut errors = 0;
         if !done.is_empty() || self.ending {
+            errors = self.end_errors();
             self.end_line();
             let rest = self.form.as_mut().map(Form::end).unwrap_or_default();
             self.own.extend_from_slice(&rest);
         }
-        done.into_iter().map(|drain| drain.done).collect()
+        (done.into_iter().map(|drain| drain.done).collect(), errors)
     }
 
     /// The service ended: what it left on the console without a line's end gets one.
@@ -250,6 +264,11 @@ impl Intake {
         for voice in &mut self.voices {
             voice.end_line();
         }
+    }
+
+    /// The service ended: how many lines that it did not come to the end of show an error.
+    pub(super) fn end_errors(&mut self) -> u64 {
+        self.finder.as_mut().map_or(0, Finder::end)
     }
 
     /// Adds a line of our own; returns how many are lost because too many wait.
@@ -391,7 +410,7 @@ mod tests {
         world.write(b"short\n");
         assert!(!world.read(true).emptied);
         assert!(matches!(world.read(true).read, Read::Nothing));
-        for done in world.intake.drained() {
+        for done in world.intake.drained().0 {
             done();
         }
         assert_eq!(world.done.load(Ordering::Relaxed), 1);
@@ -403,10 +422,10 @@ mod tests {
         assert!(matches!(world.read(true).read, Read::Nothing));
         world.write(b"last words");
         world.drain(20);
-        assert!(world.intake.drained().is_empty());
+        assert!(world.intake.drained().0.is_empty());
         assert_eq!(world.read(true).bytes, 10);
         assert!(matches!(world.read(true).read, Read::Nothing));
-        assert_eq!(world.intake.drained().len(), 1);
+        assert_eq!(world.intake.drained().0.len(), 1);
     }
 
     #[test]

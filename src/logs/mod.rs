@@ -10,6 +10,7 @@
 
 mod backlog;
 mod console;
+mod errors;
 mod file;
 mod form;
 mod gzip;
@@ -36,6 +37,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::plan::{self, Name};
+use errors::Tally;
 use lane::{Lane, Work};
 use pack::Packer;
 use stream::Stream;
@@ -43,6 +45,7 @@ use trouble::Troubles;
 use watch::Watch;
 
 pub use console::{Console, Style};
+pub use errors::pattern;
 pub use show::{Ask, Dress, Show, Source};
 pub use tail::Tail;
 pub use trouble::{Tell, Trouble};
@@ -60,13 +63,16 @@ pub struct Stats {
     pub bytes: u64,
     /// Lines that are in no file, and never will be.
     pub lines_lost: u64,
-    /// Why its file cannot be written or rotated now.
-    pub problem: Option<String>,
+    /// Lines that show an error, of all its runs.
+    pub error_lines: u64,
+    /// Why its file cannot be written, rotated or compressed now, and for how long.
+    pub problem: Option<(String, Duration)>,
 }
 
 struct Shared {
     console: Console,
     tell: Tell,
+    tally: Arc<Tally>,
     registry: Mutex<Registry>,
     packer: Packer,
 }
@@ -92,8 +98,8 @@ struct Service {
 impl Logs {
     /// Makes the logs; `tell` is told when one cannot be written, and when it can again.
     pub fn start(console: Console, tell: Tell) -> Logs {
-        let registry = Mutex::default();
-        Logs { shared: Arc::new(Shared { console, tell, registry, packer: Packer::default() }) }
+        let (registry, packer, tally) = (Mutex::default(), Packer::default(), Arc::default());
+        Logs { shared: Arc::new(Shared { console, tell, tally, registry, packer }) }
     }
 
     /// Makes a service's pipe and has its file opened, or changes what is planned for it. Where
@@ -128,8 +134,9 @@ impl Logs {
         let lane = self.lane(&mut registry, folder).map_err(cannot)?;
         registry.keys += stream::PIPES_MAX;
         let tell = Arc::clone(&self.shared.tell);
-        let troubles = Troubles::new(Arc::clone(name), plan.file.clone(), tell);
-        let (key, rest) = (registry.keys, (troubles, self.shared.packer.clone()));
+        let troubles = Arc::new(Troubles::new(Arc::clone(name), plan.file.clone(), tell));
+        let (packer, tally) = (self.shared.packer.clone(), Arc::clone(&self.shared.tally));
+        let (key, rest) = (registry.keys, (troubles, packer, tally));
         let stream = Stream::new(key, plan, owner, voice(), Arc::clone(&lane), rest);
         let stream = Arc::new(stream.map_err(cannot)?);
         lane.adopt(&stream).map_err(cannot)?;
@@ -217,8 +224,21 @@ impl Logs {
         Stats {
             bytes: stream.bytes(),
             lines_lost: troubles.lines_lost(),
+            error_lines: stream.error_lines(),
             problem: troubles.problem(),
         }
+    }
+
+    /// Has `call` called when lines were found that show an error, once until they are taken; from a
+    /// log thread, which it must not hold up. Only the first one who asks is called.
+    pub fn on_errors(&self, call: Box<dyn Fn() + Send + Sync>) {
+        self.shared.tally.call(call);
+    }
+
+    /// Which services have printed how many lines that show an error since this was last asked,
+    /// each with the number of its run.
+    pub fn take_errors(&self) -> Vec<(Name, u64, u64)> {
+        self.shared.tally.take()
     }
 
     /// Writes what there is, and ends the threads; waits no longer than `limit` for a disk or for

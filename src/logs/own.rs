@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::backlog::Backlog;
-use super::file::{Bounds, LogFile, Stopped};
+use super::file::{Bounds, LogFile, Names, Stopped};
 use super::pack::Packer;
 use super::stream::RETRY;
 
@@ -29,7 +29,8 @@ pub struct Rotated {
 
 /// A rotated file at this path, opened by the first write. Its writes take a disk's time.
 pub fn writer(path: PathBuf, max_size: u64, keep: u32) -> Rotated {
-    let file = LogFile::new(path, Bounds::plain(max_size, keep), Packer::default());
+    let bounds = Bounds::plain(max_size, keep);
+    let file = LogFile::new(path, bounds, Packer::default(), Names::default());
     Rotated { file, backlog: Backlog::new(BUFFER), retry_at: None, why: String::new() }
 }
 

@@ -9,7 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use flate2::{Compression, GzBuilder};
 use nix::libc::{self, O_NOFOLLOW, O_NONBLOCK};
@@ -19,6 +20,9 @@ use super::gzip::Mark;
 use super::rotate::{self, Kept, Numbers};
 use super::{lock, spawn_with};
 
+/// How long after a failure compression is tried again; twice as long after each further one.
+const RETRY: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Read and written at once.
 const BUFFER: usize = 64 << 10;
 /// The compressor makes its large tables on the stack before it moves them.
@@ -27,21 +31,34 @@ const STACK: usize = 2 << 20;
 /// Compresses what it is told to; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Packer {
-    queue: Arc<Mutex<Queue>>,
+    queue: Arc<(Mutex<Queue>, Condvar)>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    logs: Vec<(PathBuf, Arc<Names>)>,
+    jobs: Vec<Job>,
     running: bool,
+}
+
+/// A log whose rotated files are to be compressed.
+#[derive(Debug)]
+struct Job {
+    path: PathBuf,
+    names: Arc<Names>,
+    /// It failed: not before then.
+    at: Option<Instant>,
+    wait: Duration,
 }
 
 impl Packer {
     /// Compresses the rotated files beside `path`, when there is time.
     pub(super) fn pack(&self, path: &Path, names: &Arc<Names>) {
-        let mut queue = lock(&self.queue);
-        if queue.logs.iter().all(|it| it.0 != path) {
-            queue.logs.push((path.to_owned(), Arc::clone(names)));
+        let (queue, more) = &*self.queue;
+        let mut queue = lock(queue);
+        if queue.jobs.iter().all(|it| it.path != path) {
+            let (path, names) = (path.to_owned(), Arc::clone(names));
+            queue.jobs.push(Job { path, names, at: None, wait: RETRY });
+            more.notify_one();
         }
         if !queue.running {
             let packer = self.clone();
@@ -52,15 +69,39 @@ impl Packer {
 
     fn run(&self) {
         step_back();
-        loop {
-            let mut queue = lock(&self.queue);
-            let Some((path, names)) = queue.logs.pop() else {
-                queue.running = false;
-                return;
+        while let Some(Job { path, names, wait, .. }) = self.next() {
+            let outcome = loop {
+                match pack_oldest(&path, &names) {
+                    Ok(Some(())) => {}
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
             };
-            drop(queue);
-            // What cannot be compressed stays as it is, until the next rotation.
-            while matches!(pack_oldest(&path, &names), Ok(Some(()))) {}
+            let failed = outcome.is_err();
+            names.packed(outcome);
+            if failed {
+                let at = Some(Instant::now() + wait);
+                let wait = (wait * 2).min(RETRY_MAX);
+                lock(&self.queue.0).jobs.push(Job { path, names, at, wait });
+            }
+        }
+    }
+
+    /// The next that is due, as soon as it is; `None`: there is none.
+    fn next(&self) -> Option<Job> {
+        let (queue, more) = &*self.queue;
+        let mut queue = lock(queue);
+        loop {
+            let now = Instant::now();
+            if let Some(due) = queue.jobs.iter().position(|it| it.at.is_none_or(|at| at <= now)) {
+                return Some(queue.jobs.remove(due));
+            }
+            let Some(at) = queue.jobs.iter().filter_map(|it| it.at).min() else {
+                queue.running = false;
+                return None;
+            };
+            let woken = more.wait_timeout(queue, at.saturating_duration_since(now));
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -16,12 +16,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use super::console::Voice;
-use super::file::{Bounds, LogFile};
+use super::errors::{Finder, Tally};
+use super::file::{Bounds, LogFile, Names};
 use super::form::Form;
 use super::intake::{Done, Got, Intake, Look, Read};
 use super::lane::{BUFFER, Lane};
 use super::pack::Packer;
-use super::trouble::Troubles;
+use super::trouble::{Troubles, Work};
 use super::{lock, plan};
 use crate::plan::Overflow;
 
@@ -49,8 +50,11 @@ pub(super) struct Stream {
     /// For the lane alone, which holds it as long as the disk lets it.
     sink: Mutex<Sink>,
     lane: Mutex<Arc<Lane>>,
-    troubles: Troubles,
+    troubles: Arc<Troubles>,
     bytes: AtomicU64,
+    tally: Arc<Tally>,
+    error_lines: AtomicU64,
+    run: AtomicU64,
     /// Nothing is to be lost: the service is held up instead.
     blocks: AtomicBool,
     /// Its pipes are not waited for.
@@ -94,7 +98,7 @@ impl Stream {
         owner: Option<(u32, u32)>,
         voice: Option<Voice>,
         lane: Arc<Lane>,
-        (troubles, packer): (Troubles, Packer),
+        (troubles, packer, tally): (Arc<Troubles>, Packer, Arc<Tally>),
     ) -> io::Result<Stream> {
         let form = Form::of(plan.format, troubles.service());
         let count = if form.is_some() { 2 } else { 1 };
@@ -105,8 +109,10 @@ impl Stream {
             service_ends.push(service_end);
         }
         let capacity = capacity(&pipes[0].read_end);
-        let intake = Intake::new(limit(plan), form, voices(voice, count), capacity);
-        let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer);
+        let mut intake = Intake::new(limit(plan), form, voices(voice, count), capacity);
+        intake.finder = Finder::of(plan, count);
+        let names = Names::of(Arc::clone(&troubles));
+        let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer, names);
         let sink = Sink { file, retry_at: None };
         Ok(Stream {
             key,
@@ -118,6 +124,9 @@ impl Stream {
             lane: Mutex::new(lane),
             troubles,
             bytes: AtomicU64::new(0),
+            tally,
+            error_lines: AtomicU64::new(0),
+            run: AtomicU64::new(0),
             blocks: AtomicBool::new(plan.overflow == Overflow::Block),
             held: AtomicBool::new(false),
         })
@@ -156,6 +165,7 @@ impl Stream {
     }
 
     pub(super) fn begin_run(&self, run: u64) -> io::Result<[OwnedFd; 2]> {
+        self.run.store(run, Ordering::Relaxed);
         if let Some(form) = &lock(&self.intake).form {
             form.set_run(run);
         }
@@ -176,6 +186,11 @@ impl Stream {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Lines that show an error.
+    pub(super) fn error_lines(&self) -> u64 {
+        self.error_lines.load(Ordering::Relaxed)
+    }
+
     /// The last bytes that are not in the file yet.
     pub(super) fn unwritten(&self, count: usize) -> Vec<u8> {
         let intake = lock(&self.intake);
@@ -188,7 +203,9 @@ impl Stream {
         let mut intake = lock(&self.intake);
         if intake.is_quiet() && self.is_empty() {
             intake.end_line();
+            let errors = intake.end_errors();
             drop(intake);
+            self.erred(errors);
             return done();
         }
         let held = self.pipes.iter().map(|it| capacity(&it.read_end)).sum();
@@ -222,6 +239,7 @@ impl Stream {
             intake.end_line();
             intake.voices = voices(voice(), self.pipes.len());
         }
+        intake.finder = Finder::of(plan, self.pipes.len());
         intake.wish.bounds = Some(Bounds::of(plan));
         drop(intake);
         self.mark();
@@ -321,7 +339,16 @@ impl Stream {
     fn count(&self, got: &Got) -> usize {
         self.bytes.fetch_add(got.bytes as u64, Ordering::Relaxed);
         self.troubles.lost(got.lost);
+        self.erred(got.errors);
         got.bytes
+    }
+
+    /// So many more lines show an error.
+    fn erred(&self, lines: u64) {
+        if lines != 0 {
+            self.error_lines.fetch_add(lines, Ordering::Relaxed);
+            self.tally.add(self.troubles.service(), self.run.load(Ordering::Relaxed), lines);
+        }
     }
 
     /// Does what was asked for since the last look.
@@ -377,13 +404,14 @@ impl Stream {
             Ok(()) => lock(&self.intake).backlog.written(),
             Err(stopped) => self.refused(sink, &bytes[stopped.written..], &stopped.why),
         }
-        self.troubles.rotation(sink.file.rotation_problem());
+        self.troubles.work(Work::Rotation, sink.file.rotation_problem());
     }
 
     /// The pipe is empty: our own lines may be due, and drains are done.
     fn quiet(&self, sink: &mut Sink) -> After {
         let mut intake = lock(&self.intake);
-        let drained = intake.drained();
+        let (drained, errors) = intake.drained();
+        self.erred(errors);
         let own = intake.own_lines(sink.file.at_line_start(), !drained.is_empty());
         let waits = intake.has_own_lines();
         let behind = !intake.backlog.is_clear();
@@ -443,7 +471,8 @@ impl Stream {
             }
         }
         if idle == self.pipes.len() {
-            let drained = lock(&self.intake).drained();
+            let (drained, errors) = lock(&self.intake).drained();
+            self.erred(errors);
             call(drained);
             if self.open_pipes().next().is_none() {
                 return After::Ending;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lock;
 use crate::core::event::Short;
@@ -40,7 +40,15 @@ pub(super) struct Troubles {
 #[derive(Debug, Default)]
 struct Now {
     write: Option<Failure>,
-    rotation: Option<String>,
+    /// Of [`Work::Rotation`] and [`Work::Packing`].
+    work: [Option<(String, Instant)>; 2],
+}
+
+/// What is done to files besides writing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Rotation,
+    Packing,
 }
 
 #[derive(Debug)]
@@ -75,11 +83,16 @@ impl Troubles {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// What is wrong now.
-    pub(super) fn problem(&self) -> Option<String> {
+    /// What is wrong now, and for how long.
+    pub(super) fn problem(&self) -> Option<(String, Duration)> {
         let now = lock(&self.now);
-        let write = now.write.as_ref().map(|it| self.cannot_write(it));
-        write.or_else(|| now.rotation.as_ref().map(|why| self.cannot_rotate(why)))
+        let write = now.write.as_ref().map(|it| (self.cannot_write(it), it.since.elapsed()));
+        let works = [Work::Rotation, Work::Packing].into_iter().zip(&now.work);
+        let mut work = works.filter_map(|(work, it)| {
+            let (why, since) = it.as_ref()?;
+            Some((self.cannot(work, why), since.elapsed()))
+        });
+        write.or_else(|| work.next())
     }
 
     /// Why lines are lost now.
@@ -145,17 +158,25 @@ impl Troubles {
         self.say(format!("cannot write `{path}`: {why}; {lines} lost in the end"), lost, false);
     }
 
-    /// What is wrong with the rotation, if anything.
-    pub(super) fn rotation(&self, why: Option<&str>) {
+    /// What is wrong with this work, if anything.
+    pub(super) fn work(&self, work: Work, why: Option<&str>) {
         let mut now = lock(&self.now);
-        if now.rotation.as_deref() == why {
+        let known = &mut now.work[work as usize];
+        if known.as_ref().map(|it| it.0.as_str()) == why {
             return;
         }
-        now.rotation = why.map(str::to_owned);
+        let since = known.as_ref().map_or_else(Instant::now, |it| it.1);
+        *known = why.map(|it| (it.to_owned(), since));
         drop(now);
-        match why {
-            Some(why) => self.say(self.cannot_rotate(why), 0, false),
-            None => self.say(format!("rotating `{}` again", self.path.display()), 0, true),
+        match (why, work) {
+            (Some(why), _) => self.say(self.cannot(work, why), 0, false),
+            (None, Work::Rotation) => {
+                self.say(format!("rotating `{}` again", self.path.display()), 0, true);
+            }
+            (None, Work::Packing) => {
+                let text = format!("compressing rotated files of `{}` again", self.path.display());
+                self.say(text, 0, true);
+            }
         }
     }
 
@@ -173,9 +194,17 @@ impl Troubles {
         }
     }
 
-    fn cannot_rotate(&self, why: &str) -> String {
+    fn cannot(&self, work: Work, why: &str) -> String {
         let path = self.path.display();
-        format!("cannot rotate `{path}`: {why}; it grows beyond its size, retrying")
+        match work {
+            Work::Rotation => {
+                format!("cannot rotate `{path}`: {why}; it grows beyond its size, retrying")
+            }
+            Work::Packing => {
+                let what = format!("cannot compress rotated files of `{path}`");
+                format!("{what}: {why}; they stay as they are, retrying")
+            }
+        }
     }
 
     fn say(&self, text: String, lines_lost: u64, over: bool) {

@@ -13,7 +13,7 @@ use prometheus::{
 
 use crate::core::event::{Answer, Note};
 use crate::plan::{Name, Role};
-use crate::status::{ServiceStatus, State, Status};
+use crate::status::{LogStatus, ServiceStatus, State, Status};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -26,10 +26,10 @@ const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 1
 pub struct LogCount {
     /// Whose.
     pub service: Name,
-    /// Bytes it wrote.
-    pub bytes: u64,
-    /// Lines that could not be written.
-    pub lines_lost: u64,
+    /// What the status shows of it.
+    pub log: LogStatus,
+    /// Lines that show an error, of all its runs.
+    pub error_lines: u64,
 }
 
 /// All metrics.
@@ -56,6 +56,8 @@ struct Scraped {
     cpu: CounterVec,
     log_bytes: IntCounterVec,
     log_lost: IntCounterVec,
+    log_errors: IntCounterVec,
+    log_problem: GaugeVec,
 }
 
 impl Metrics {
@@ -186,6 +188,18 @@ impl Scraped {
                 "Lines of its output that could not be written.",
                 ONE,
             )?,
+            log_errors: counter(
+                all,
+                "keepup_log_error_lines_total",
+                "Lines of its output that show an error.",
+                ONE,
+            )?,
+            log_problem: gauge(
+                all,
+                "keepup_log_problem",
+                "Whether its log cannot be written, rotated or compressed now.",
+                ONE,
+            )?,
         })
     }
 
@@ -196,8 +210,12 @@ impl Scraped {
             self.set_service(service, now);
         }
         for log in logs {
-            self.log_bytes.with_label_values(&[&log.service]).inc_by(log.bytes);
-            self.log_lost.with_label_values(&[&log.service]).inc_by(log.lines_lost);
+            let name = &[&log.service];
+            self.log_bytes.with_label_values(name).inc_by(log.log.bytes);
+            self.log_lost.with_label_values(name).inc_by(log.log.lines_lost);
+            self.log_errors.with_label_values(name).inc_by(log.error_lines);
+            let problem = f64::from(u8::from(log.log.problem.is_some()));
+            self.log_problem.with_label_values(name).set(problem);
         }
     }
 
@@ -235,6 +253,7 @@ impl Scraped {
             &self.start_time,
             &self.heartbeat_age,
             &self.memory,
+            &self.log_problem,
         ];
         for gauge in gauges {
             gauge.reset();
@@ -242,6 +261,7 @@ impl Scraped {
         self.cpu.reset();
         self.log_bytes.reset();
         self.log_lost.reset();
+        self.log_errors.reset();
     }
 }
 
@@ -291,7 +311,11 @@ mod tests {
         metrics.probed(&api, Role::Liveness, &miss, Duration::from_millis(7));
         metrics.probed(&api, Role::Liveness, &Answer::Pass, Duration::from_millis(7));
         let gone = status(vec![service("gone")]);
-        let log = |bytes| LogCount { service: api.clone(), bytes, lines_lost: 3 };
+        let log = |bytes| LogCount {
+            service: api.clone(),
+            log: LogStatus { bytes, lines_lost: 3, ..LogStatus::default() },
+            error_lines: 4,
+        };
         metrics.text(&gone, &[log(1)]).unwrap();
         let full = ServiceStatus {
             heartbeat_age_seconds: Some(1.5),
@@ -322,6 +346,8 @@ mod tests {
             "keepup_probe_misses_total{class=\"timeout\",role=\"liveness\",service=\"api\"} 1",
             "keepup_log_bytes_total{service=\"api\"} 9",
             "keepup_log_lines_lost_total{service=\"api\"} 3",
+            "keepup_log_error_lines_total{service=\"api\"} 4",
+            "keepup_log_problem{service=\"api\"} 0",
             concat!("keepup_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|it| it == line), "no `{line}` in\n{text}");
@@ -356,6 +382,6 @@ mod tests {
                 assert!(!name.contains(unit), "{name}");
             }
         }
-        assert_eq!(types.len(), 15);
+        assert_eq!(types.len(), 17);
     }
 }

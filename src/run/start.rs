@@ -25,6 +25,7 @@ use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
 use crate::os::{self, Processes};
 use crate::plan::{self, Level, Plan};
 use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
+use crate::status::{LogStatus, Stamp};
 
 /// keepup's own log is rotated at this size; so many are kept beside it.
 const OWN_LOG: (u64, u32) = (10_000_000, 3);
@@ -205,7 +206,11 @@ fn serve(
     let counted = Arc::clone(logs);
     let count = move |service: &plan::Name| {
         let stats = counted.stats(service);
-        LogCount { service: service.clone(), bytes: stats.bytes, lines_lost: stats.lines_lost }
+        let (bytes, lines_lost) = (stats.bytes, stats.lines_lost);
+        let (problem, since) = stats.problem.unzip();
+        let since = since.map(|ago| Stamp::now().before(ago));
+        let log = LogStatus { bytes, lines_lost, problem, since };
+        LogCount { service: service.clone(), log, error_lines: stats.error_lines }
     };
     let shown = (Arc::clone(logs), plan.services.clone());
     let open_log = move |query: &LogQuery| shown::open(Some(&*shown.0), &shown.1, query);

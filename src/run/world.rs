@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::held::Held;
 use super::operator;
@@ -25,6 +25,9 @@ use crate::report::metrics::Metrics;
 
 /// Answers that may wait for the loop; a prober with one more waits itself.
 const ANSWERS_MAX: usize = 256;
+
+/// Error lines are counted for so long before the loop is told: a flood must not keep it awake.
+const ERRORS_AFTER: Duration = Duration::from_millis(200);
 
 /// After so many events in a row a deadline that has passed comes first: a flood of answers must
 /// not put off a kill for ever.
@@ -71,6 +74,7 @@ impl World {
         requests: mpsc::Receiver<Request>,
     ) -> io::Result<World> {
         let (tell, answers) = mpsc::channel(ANSWERS_MAX);
+        tokio::spawn(count_errors(Arc::clone(&logs), tell.clone()));
         Ok(World {
             processes,
             logs,
@@ -246,5 +250,20 @@ impl World {
     /// At keepup's own end: kills what is left, and says what is left all the same.
     pub(super) async fn end(&mut self, limit: Duration) -> Vec<Pid> {
         self.processes.end_all(limit).await
+    }
+}
+
+/// Tells of error lines as they are found.
+async fn count_errors(logs: Arc<Logs>, tell: mpsc::Sender<Event>) {
+    let found = Arc::new(Notify::new());
+    let call = Arc::clone(&found);
+    logs.on_errors(Box::new(move || call.notify_one()));
+    loop {
+        found.notified().await;
+        tokio::time::sleep(ERRORS_AFTER).await;
+        for (name, run, lines) in logs.take_errors() {
+            // It fails only when keepup has ended.
+            let _ = tell.send(Event::ErrorRate { name, run, lines }).await;
+        }
     }
 }

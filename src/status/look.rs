@@ -48,6 +48,9 @@ impl ServiceStatus {
             next_start_in_seconds: until,
             uptime_percent_24h: service.uptime.percent(now).map(thousandth),
             heartbeat_age_seconds: age.map(seconds),
+            errors_last_hour: health
+                .filter(|_| service.plan.logs.errors.is_some())
+                .map(|health| health.errors(now)),
             last_end: service
                 .last_end
                 .as_ref()

@@ -26,6 +26,8 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         cpu_percent: None,
         uptime_percent_24h: None,
         heartbeat_age_seconds: None,
+        errors_last_hour: None,
+        log: LogStatus::default(),
         last_end: None,
         probes: Vec::new(),
         given_up: false,
@@ -69,6 +71,13 @@ fn every_field_is_present_and_null_when_unknown() {
     };
     let api = ServiceStatus {
         last_end: Some(LastEnd::of(&End::Exited(exit), Some(exit), stamp())),
+        errors_last_hour: Some(3),
+        log: LogStatus {
+            bytes: 5,
+            lines_lost: 2,
+            problem: Some("cannot write".to_owned()),
+            since: Some(stamp()),
+        },
         probes: vec![
             unasked.clone(),
             unasked.answered(Some(&miss), 2, Duration::from_micros(1_250)),
@@ -96,7 +105,9 @@ fn every_field_is_present_and_null_when_unknown() {
         r#""pid":4711,"run":3,"uptime_seconds":93.5,"restarts":2,"failures_in_row":0,"#,
         r#""restarts_in_window":2,"max_restarts":10,"next_start_in_seconds":null,"#,
         r#""memory_bytes":null,"cpu_percent":null,"uptime_percent_24h":null,"#,
-        r#""heartbeat_age_seconds":null,"last_end":{"reason":"exited","exit":{"code":null,"#,
+        r#""heartbeat_age_seconds":null,"errors_last_hour":3,"log":{"bytes":5,"lines_lost":2,"#,
+        r#""problem":"cannot write","since":"2026-01-02T03:04:05.678Z"},"#,
+        r#""last_end":{"reason":"exited","exit":{"code":null,"#,
         r#""signal":"SIGKILL","core_dumped":false,"oom":null,"text":"killed by SIGKILL"},"#,
         r#""at":"2026-01-02T03:04:05.678Z","incident":null},"probes":[{"role":"liveness","#,
         r#""kind":"http","target":"http://127.0.0.1:8000/","ok":null,"misses":0,"#,
@@ -107,7 +118,9 @@ fn every_field_is_present_and_null_when_unknown() {
         r#""run":0,"uptime_seconds":null,"restarts":2,"failures_in_row":0,"#,
         r#""restarts_in_window":2,"max_restarts":10,"next_start_in_seconds":null,"#,
         r#""memory_bytes":null,"cpu_percent":null,"uptime_percent_24h":null,"#,
-        r#""heartbeat_age_seconds":null,"last_end":{"reason":"asked","exit":null,"#,
+        r#""heartbeat_age_seconds":null,"errors_last_hour":null,"#,
+        r#""log":{"bytes":0,"lines_lost":0,"problem":null,"since":null},"#,
+        r#""last_end":{"reason":"asked","exit":null,"#,
         r#""at":"2026-01-02T03:04:05.678Z","incident":null},"probes":[]}]}"#,
     );
     assert_eq!(text, expected);

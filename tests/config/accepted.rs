@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
-    Class, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource, Role,
-    Scalar, Scope, Service, Signal, Trust,
+    Class, Errors, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource,
+    Role, Scalar, Scope, Service, Signal, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -122,6 +122,8 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.heartbeat.as_ref().unwrap().file, Path::new("/run/api/heartbeat"));
     assert_eq!(api.logs.file, Path::new("/var/log/api/out.log"));
     assert!(api.logs.console);
+    let errors = Errors { pattern: "ERROR|CRITICAL".to_owned(), per_hour: Some(100) };
+    assert_eq!(api.logs.errors, Some(errors));
     assert_eq!(service(&checked, "migrate").restart.policy, Policy::OnFailure);
 }
 

@@ -108,7 +108,7 @@ fn while_a_disk_hangs_its_services_and_all_others_go_on() {
     world.drain("api");
     let lost = world.lost("api");
     assert!(lost > 30_000, "{lost}");
-    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
     assert!(problem.contains("the disk has not answered for 2s"), "{problem}");
     // Others on the same disk, one that is new there, and one on another disk.
     (&idle).write_all(b"kept\n").unwrap();
@@ -174,7 +174,7 @@ fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
     world.drain("api");
     let lost = world.lost("api");
     assert!(lost > 40_000, "{lost}");
-    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
     let path = plan.file.display();
     assert_eq!(
         problem,
@@ -280,7 +280,7 @@ fn a_read_only_disk_is_waited_for() {
     let mut out = world.add("api", &plan(disk.0.join("new/api.log")));
     out.write_all(b"line\n").unwrap();
     world.drain("api");
-    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
     assert!(problem.contains("read-only file system; nothing is lost so far"), "{problem}");
     disk.remount("rw");
     wait_until("the line", || folder.read("disk/new/api.log") == "line\n");

@@ -48,7 +48,7 @@ fn a_link_is_not_followed() {
     out.write_all(b"evil\n").unwrap();
     world.drain("api");
     assert_eq!(folder.read("shadow"), "secret\n");
-    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
     assert!(
         problem.contains("api.log`: it is a symbolic link, which is not followed"),
         "{problem}"
@@ -69,7 +69,7 @@ fn a_fifo_is_refused_and_holds_nobody_up() {
     let mut out = world.add("api", &plan(folder.path("api.log")));
     out.write_all(b"x\n").unwrap();
     world.drain("api");
-    let problem = world.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
     assert!(problem.contains("it is not a regular file"), "{problem}");
     world.finish();
 }
@@ -87,7 +87,7 @@ fn two_keepups_never_write_one_file() {
     let mut b = second.add("api", &plan);
     b.write_all(b"second\n").unwrap();
     second.drain("api");
-    let problem = second.logs.stats(&name("api")).problem.unwrap();
+    let (problem, _) = second.logs.stats(&name("api")).problem.unwrap();
     assert!(problem.contains("api.log`: another keepup writes it"), "{problem}");
     a.write_all(&lines(0..1000)).unwrap();
     first.drain("api");

@@ -36,7 +36,36 @@ const fn tell(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/tell.rs", old, new }
 }
 
+const fn errors(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/errors.rs", old, new }
+}
+
 pub(crate) const BUGS: &[Bug] = &[
+    errors(
+        "errors of an hour ago are never forgotten",
+        "while self.spans.front().is_some_and(|it| it.last + WINDOW <= now) {",
+        "while self.spans.len() > 1_000 {",
+    ),
+    errors(
+        "nobody wakes up when enough errors are an hour old",
+        "at = Some(oldest.last + WINDOW);",
+        "at = Some(oldest.last + WINDOW + WINDOW);",
+    ),
+    health(
+        "as many error lines as are allowed degrade",
+        "filter(|limit| *limit < self.errors.count(now))",
+        "filter(|limit| *limit <= self.errors.count(now))",
+    ),
+    health(
+        "a service without probes is never healthy again",
+        "Level::Healthy if self.said == Level::Starting && asks_nothing(plan)",
+        "Level::Healthy if asks_nothing(plan)",
+    ),
+    service(
+        "a fresh run is blamed for the errors of the last one",
+        "            && run == self.run\n",
+        "            && run <= self.run\n",
+    ),
     restart("the cap is off by one", "cap <= self.recent.len()", "cap < self.recent.len()"),
     restart(
         "the window never slides",

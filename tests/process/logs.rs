@@ -109,6 +109,39 @@ fn on_the_console_each_line_carries_the_name_of_its_service() {
 }
 
 #[test]
+fn too_many_error_lines_degrade_a_service_and_are_counted() {
+    // Three of stdout and stderr, one line in pieces, and one that never ends.
+    let script = "echo ERROR one; echo all is well; echo CRITICAL >&2; printf ERR; sleep 0.1;
+        echo OR; printf 'the last ERROR'; while ! test -e go; do sleep 0.01; done; kill -9 $$";
+    let keys = "[service.api.logs]\nerror_pattern = \"ERROR|CRITICAL\"\nerrors_per_hour = 2\n\
+        [service.api.restart]\ndelay = \"20s\"\n";
+    let quiet = shell("quiet", "echo ERROR; exec sleep 1000", "");
+    let mut keepup = Keepup::start_in(
+        Folder::new(),
+        &format!("listen = \"127.0.0.1:{}\"", free_port()),
+        &format!("{}{quiet}", shell("api", script, keys)),
+    );
+    let degraded = keepup.event("api", "degraded");
+    assert_eq!(degraded["text"], "degraded: more than 2 error lines within an hour");
+    keepup.wait_status("api", "errors_last_hour", 3);
+    let api = keepup.service("api");
+    assert_eq!((&api["health"], &api["ready"]), (&"degraded".into(), &true.into()));
+    assert!(keepup.service("quiet")["errors_last_hour"].is_null());
+    let shown = keepup.client(&["status", "api"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("3 lines within an hour"), "{shown}");
+    assert!(shown.contains("more than 2 error lines within an hour"), "{shown}");
+    // Its last words count, in the metrics; the next run begins with none.
+    keepup.folder.write("go", "");
+    keepup.event("api", "ended");
+    let listen = keepup.folder.read("supervisor.toml");
+    let port = listen.split("127.0.0.1:").nth(1).unwrap().split('"').next().unwrap();
+    let metrics = get(port.parse().unwrap(), "/metrics").unwrap();
+    assert!(metrics.contains("keepup_log_error_lines_total{service=\"api\"} 4\n"), "{metrics}");
+    assert!(metrics.contains("keepup_log_error_lines_total{service=\"quiet\"} 0\n"), "{metrics}");
+}
+
+#[test]
 fn its_own_log_stands_beside_those_of_the_services() {
     let mut keepup = Keepup::start(&shell("api", "exec sleep 1000", ""));
     let pid = keepup.up("api");

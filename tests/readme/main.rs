@@ -13,7 +13,7 @@ use keepup::config::{self, Checked, Files, Problems, Surroundings};
 use keepup::core::event::{Answer, End, Exit, Miss, Note};
 use keepup::plan::{Class, Name, Plan, Role};
 use keepup::report::{LogCount, Metrics};
-use keepup::status::{ServiceStatus, Status};
+use keepup::status::{LogStatus, ServiceStatus, Status};
 
 /// The sources that look up the keys of probes.
 const PROBE_ROOMS: [&str; 4] = ["probe", "http", "file", "trust"];
@@ -161,11 +161,7 @@ fn every_key_that_is_not_there_yet_is_named_as_such() {
         known.entry(table).or_default().insert(rest.split('"').next().unwrap());
     }
     let text = marked("keys: not yet");
-    let tables = [
-        ("Supervisor", "- `[supervisor]`:"),
-        ("Service", "- `[service.NAME]`:"),
-        ("Logs", "- `[service.NAME.logs]`:"),
-    ];
+    let tables = [("Supervisor", "- `[supervisor]`:"), ("Service", "- `[service.NAME]`:")];
     for (table, begin) in tables {
         let list = text.split_once(begin).unwrap().1;
         let list = list.split("\n- ").next().unwrap().split(';').next().unwrap();
@@ -213,7 +209,8 @@ fn status() -> Status {
         r#""pid":1,"run":1,"uptime_seconds":1.0,"restarts":1,"failures_in_row":1,"#,
         r#""restarts_in_window":1,"max_restarts":1,"next_start_in_seconds":1.0,"#,
         r#""memory_bytes":1,"cpu_percent":1.0,"uptime_percent_24h":1.0,"#,
-        r#""heartbeat_age_seconds":1.0,"last_end":{"reason":"exited","exit":{"code":1,"#,
+        r#""heartbeat_age_seconds":1.0,"errors_last_hour":1,"log":{"bytes":1,"lines_lost":1,"#,
+        r#""problem":"p","since":"2026-01-02T03:04:05.678Z"},"last_end":{"reason":"exited","exit":{"code":1,"#,
         r#""signal":"SIGKILL","core_dumped":false,"oom":false,"text":"t"},"#,
         r#""at":"2026-01-02T03:04:05.678Z","incident":"i"},"probes":[{"role":"liveness","#,
         r#""kind":"http","target":"t","ok":true,"misses":1,"latency_ms":1.0,"class":"http","#,
@@ -234,8 +231,8 @@ fn every_metric_is_there_and_no_other() {
     let mut status = status();
     let with_cpu = |it: ServiceStatus| ServiceStatus { cpu_seconds: Some(1.0), ..it };
     status.services = status.services.into_iter().map(with_cpu).collect();
-    let text =
-        metrics.text(&status, &[LogCount { service: api, bytes: 1, lines_lost: 1 }]).unwrap();
+    let log = LogStatus { bytes: 1, lines_lost: 1, ..LogStatus::default() };
+    let text = metrics.text(&status, &[LogCount { service: api, log, error_lines: 1 }]).unwrap();
     let known = text.lines().filter_map(|it| it.strip_prefix("# TYPE "));
     let known: BTreeSet<(String, String)> = known
         .map(|it| it.split_once(' ').unwrap())

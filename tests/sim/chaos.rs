@@ -9,8 +9,8 @@ use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
 
-use crate::plans::{heartbeat, ms, plan, probe, s, service};
-use crate::script::{Reply, Run, miss, miss_of, pass_in, restart, silence, start, stop};
+use crate::plans::{errors, heartbeat, ms, plan, probe, s, service};
+use crate::script::{Reply, Run, erred, miss, miss_of, pass_in, restart, silence, start, stop};
 use crate::world::{Sim, Stall};
 
 /// When a world that is still there is shut down.
@@ -95,6 +95,7 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.stop_timeout = chance.time(s(10));
         it.stop_scope = chance.of(&[Scope::Group, Scope::Main]);
         it.restart = restart_plan(chance);
+        it.logs.errors = chance.maybe(3, |_| errors(20));
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
         it.heartbeat = chance.maybe(4, |chance| {
             let degraded = ms(500) + chance.time(s(10));
@@ -172,6 +173,10 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
         let (moment, name) = (chance.time(LIFE + s(5)), chance.of(&names));
         let command = chance.of(&[start, stop, stop, restart]);
         sim.at(moment, command(&name));
+    }
+    for _ in 0..chance.below(6) {
+        let (moment, name) = (chance.time(LIFE), chance.of(&names));
+        sim.at(moment, erred(&name, 1 + chance.below(4), 1 + chance.below(40)));
     }
     let mut stalled = Duration::ZERO;
     for _ in 0..chance.below(4) {

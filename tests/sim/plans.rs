@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keepup::plan::{
-    ExitMatch, Heartbeat, Level, Logs, OnCap, OwnLogFormat, Plan, Policy, Probe, ProbeKind,
+    Errors, ExitMatch, Heartbeat, Level, Logs, OnCap, OwnLogFormat, Plan, Policy, Probe, ProbeKind,
     Restart, Rewrite, Role, Scope, Service, Signal, Supervisor,
 };
 
@@ -98,6 +98,11 @@ fn restart_defaults() -> Restart {
 
 fn logs(name: &str) -> Logs {
     Logs::usual(PathBuf::from(format!("/log/{name}.log")))
+}
+
+/// More than so many error lines within an hour are too many.
+pub(crate) fn errors(per_hour: u32) -> Errors {
+    Errors { pattern: "ERROR".to_owned(), per_hour: Some(per_hour) }
 }
 
 /// `on-failure:N`, as Docker spells it.

@@ -116,6 +116,10 @@ pub(crate) fn killed() -> Exit {
     Exit::Signal { signal: Signal::KILL, core_dumped: false }
 }
 
+pub(crate) fn erred(name: &str, run: u64, lines: u64) -> Event {
+    Event::ErrorRate { name: name.into(), run, lines }
+}
+
 pub(crate) fn start(name: &str) -> Event {
     Event::Start { name: name.into(), by: OPERATOR }
 }

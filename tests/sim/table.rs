@@ -11,7 +11,7 @@ use keepup::core::event::{
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
 
-use crate::plans::{plan, probe, s, service};
+use crate::plans::{errors, plan, probe, s, service};
 use crate::script::{restart, start, stop};
 
 /// What can be done to the service, in the order of the columns.
@@ -28,11 +28,12 @@ enum Deed {
     Pass,
     Miss,
     Late,
+    Errors,
     Deadline,
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 13] = [
+const DEEDS: [(&str, Deed); 14] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -44,6 +45,7 @@ const DEEDS: [(&str, Deed); 13] = [
     ("pass", Deed::Pass),
     ("miss", Deed::Miss),
     ("late answer", Deed::Late),
+    ("error lines", Deed::Errors),
     ("deadline", Deed::Deadline),
     ("shutdown", Deed::Shutdown),
 ];
@@ -63,6 +65,7 @@ struct Bench {
 fn api(change: impl FnOnce(&mut Service)) -> Service {
     service("api", |it| {
         it.restart.max_restarts = 1;
+        it.logs.errors = Some(errors(100));
         it.probes.push(probe(Role::Liveness, |it| it.failures = 2));
         change(it);
     })
@@ -105,7 +108,12 @@ impl Bench {
         let state = &self.service().state;
         let runs = matches!(state, State::Up { .. } | State::Stopping(_));
         match deed {
-            Deed::Start | Deed::Stop | Deed::Restart | Deed::Late | Deed::Shutdown => true,
+            Deed::Start
+            | Deed::Stop
+            | Deed::Restart
+            | Deed::Late
+            | Deed::Errors
+            | Deed::Shutdown => true,
             Deed::Spawned | Deed::SpawnFailed => matches!(state, State::Spawning { .. }),
             Deed::ExitZero | Deed::ExitOne => runs && !self.swept && !self.awaited,
             Deed::Gone => self.swept || self.awaited,
@@ -137,6 +145,7 @@ impl Bench {
             Deed::Pass => answer(Answer::Pass, self.asked.take()),
             Deed::Miss => answer(Answer::Miss(miss), self.asked.take()),
             Deed::Late => answer(Answer::Miss(miss), None),
+            Deed::Errors => Event::ErrorRate { name, run: self.service().run, lines: 1_000 },
             Deed::Shutdown => Event::Shutdown,
             Deed::Deadline => {
                 self.now = self.core.deadline().unwrap();

@@ -145,6 +145,7 @@ impl Watch {
             | Event::Gone { .. }
             | Event::Start { .. }
             | Event::Restart { .. }
+            | Event::ErrorRate { .. }
             | Event::Shutdown => {}
         }
         Expect::Anything

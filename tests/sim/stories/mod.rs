@@ -2,6 +2,7 @@
 
 mod budget;
 mod classics;
+mod errors;
 mod health;
 mod heart;
 mod operator;
