@@ -66,8 +66,7 @@ impl Remote {
         path: &str,
         take: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let streamed = client::stream::<Error>(&self.socket, path, take);
-        self.wanted(self.wait(streamed)?).map(drop)
+        self.streamed(client::stream(&self.socket, path, take))
     }
 
     /// The answer to a `GET`, which must be a success, piece by piece as it comes.
@@ -76,7 +75,14 @@ impl Remote {
         path: &str,
         take: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        match self.wait(client::pieces::<Error>(&self.socket, path, take))? {
+        self.streamed(client::pieces(&self.socket, path, take))
+    }
+
+    fn streamed(
+        &self,
+        streamed: impl Future<Output = Result<Option<Reply>, Error>>,
+    ) -> Result<(), Error> {
+        match self.wait(streamed)? {
             None => Ok(()),
             Some(refusal) => Err(self.refused(&refusal)),
         }

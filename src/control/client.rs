@@ -91,23 +91,15 @@ pub async fn call(
 }
 
 /// Asks for a path, and hands over each line of the answer as it comes, until there is no more or
-/// `take` has enough. An answer that is no success is read whole and returned instead.
+/// `take` has enough. An answer that is no success is read whole and returned.
 pub async fn stream<E: From<ClientError>>(
     socket: &Path,
     path: &str,
     mut take: impl FnMut(&str) -> Result<(), E>,
-) -> Result<Reply, E> {
-    let (head, mut body) = send(socket, Method::GET, path).await?.into_parts();
-    if !head.status.is_success() {
-        return Ok(whole(head.status, body).await?);
-    }
+) -> Result<Option<Reply>, E> {
     let mut rest = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|it| ClientError::Broken(it.to_string()))?;
-        let Ok(bytes) = frame.into_data() else {
-            continue;
-        };
-        rest.extend_from_slice(&bytes);
+    let by_line = |piece: &[u8]| {
+        rest.extend_from_slice(piece);
         while let Some(end) = memchr::memchr(b'\n', &rest) {
             let line: Vec<u8> = rest.drain(..=end).collect();
             take(String::from_utf8_lossy(&line).trim_end())?;
@@ -115,37 +107,35 @@ pub async fn stream<E: From<ClientError>>(
         if rest.len() > LINE_MAX {
             return Err(ClientError::Broken("a line without end".to_owned()).into());
         }
+        Ok(())
+    };
+    pieces(socket, path, by_line).await
+}
+
+/// Asks for a path, and hands over the answer piece by piece as it comes. An answer that is no
+/// success is read whole and returned.
+pub async fn pieces<E: From<ClientError>>(
+    socket: &Path,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Option<Reply>, E> {
+    let (head, mut body) = send(socket, Method::GET, path).await?.into_parts();
+    if !head.status.is_success() {
+        return Ok(Some(whole(head.status, body).await?));
     }
-    Ok(Reply { status: head.status, body: Bytes::new() })
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|it| ClientError::Broken(it.to_string()))?;
+        if let Ok(bytes) = frame.into_data() {
+            take(&bytes)?;
+        }
+    }
+    Ok(None)
 }
 
 async fn whole(status: StatusCode, body: Incoming) -> Result<Reply, ClientError> {
     let body = Limited::new(body, ANSWER_MAX).collect().await;
     let body = body.map_err(|it| ClientError::Broken(it.to_string()))?;
     Ok(Reply { status, body: body.to_bytes() })
-}
-
-/// Asks for a path, and hands over the answer piece by piece as it comes; an answer that is no
-/// success is returned.
-pub async fn pieces<E: From<ClientError>>(
-    socket: &Path,
-    path: &str,
-    mut take: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<Option<Reply>, E> {
-    let broken = |why: String| ClientError::Broken(why);
-    let (head, mut body) = send(socket, Method::GET, path).await?.into_parts();
-    if !head.status.is_success() {
-        let body = Limited::new(body, ANSWER_MAX).collect().await;
-        let body = body.map_err(|it| broken(it.to_string()))?.to_bytes();
-        return Ok(Some(Reply { status: head.status, body }));
-    }
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|it| broken(it.to_string()))?;
-        if let Ok(bytes) = frame.into_data() {
-            take(&bytes)?;
-        }
-    }
-    Ok(None)
 }
 
 async fn send(

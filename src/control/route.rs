@@ -189,10 +189,10 @@ async fn operate(
             };
             act_on(control, name, act, uid, wait).await
         }
-        _ if request.method() == Method::GET || request.method() == Method::HEAD => {
-            looked_at(control, path, query).await.unwrap_or_else(|| Err(nowhere(request)))
-        }
-        _ => Err(wrong_method(request, "GET, HEAD")),
+        _ => match looked_at(control, path, query).await {
+            None => Err(nowhere(request)),
+            Some(answer) => only_to_look(request).and(answer),
+        },
     }
 }
 

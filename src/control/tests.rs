@@ -189,6 +189,7 @@ async fn what_can_not_be_done_is_refused_with_a_reason() {
         (Method::GET, "/v1/services/api/start", StatusCode::METHOD_NOT_ALLOWED),
         (Method::DELETE, "/v1/status", StatusCode::METHOD_NOT_ALLOWED),
         (Method::POST, "/v1/status", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "/v1/nothing", StatusCode::NOT_FOUND),
         (Method::GET, "/v1/services/api/explode", StatusCode::NOT_FOUND),
         (Method::GET, "/nowhere", StatusCode::NOT_FOUND),
         (Method::GET, "/v1/events?lines=many", StatusCode::BAD_REQUEST),
