@@ -5,6 +5,7 @@
 
 mod probe;
 mod signal;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use probe::{
     Class, FileProbe, GrpcProbe, HttpAddress, HttpProbe, Probe, ProbeKind, Role, Scalar, Trust,
 };
 pub use signal::{Rewrite, Signal};
+pub use socket::{SOCKETS_MAX, Socket};
 
 /// A service's name; cheap to clone.
 pub type Name = Arc<str>;
@@ -110,6 +112,8 @@ pub struct Service {
     pub no_new_privileges: bool,
     /// Resource limits.
     pub limits: BTreeMap<Resource, Limit>,
+    /// Sockets that keepup holds for it, in the order in which it is given them.
+    pub listen: Vec<Socket>,
     /// Services that must have started, or be done, before its first start.
     pub after: Vec<Name>,
     /// Its clean end is its success.

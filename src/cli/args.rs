@@ -93,9 +93,10 @@ pub struct RunArguments {
     /// Restart COMMAND when it no longer touches this file.
     #[arg(long, value_name = "FILE", requires = "command")]
     pub heartbeat: Option<String>,
-    /// A socket to hold for COMMAND.
-    #[arg(long, value_name = "SOCKET", requires = "command", hide = true)]
-    pub listen: Option<String>,
+    /// Hold a socket for COMMAND, which finds it as descriptor 3: tcp:ADDRESS:PORT, unix:PATH or
+    /// systemd:NAME. Can be given several times.
+    #[arg(long, value_name = "SOCKET", requires = "command")]
+    pub listen: Vec<String>,
     /// Where keepup's own endpoint listens.
     #[arg(long, value_name = "ADDR", requires = "command")]
     pub http: Option<String>,

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use crate::config::{self, Checked, Surroundings, duration, schedule, size};
 use crate::core::restart::delay;
-use crate::plan::{Logs, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Supervisor};
+use crate::plan::{
+    Logs, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Socket, Supervisor,
+};
 
 /// A file with problems, or that cannot be read.
 const CODE_CONFIG: u8 = 3;
@@ -113,12 +115,26 @@ fn of_keepup(supervisor: &Supervisor, page: &mut Page) {
     page.row("shutdown", &format!("everything within {timeout}"));
 }
 
+/// A held socket, and who may connect to it.
+fn of_socket(socket: &Socket) -> String {
+    match socket {
+        Socket::Tcp { address, v6_only: false } if address.is_ipv6() => {
+            format!("{socket}, IPv4 too")
+        }
+        Socket::Unix { mode, .. } => format!("{socket}, mode {mode:04o}"),
+        Socket::Tcp { .. } | Socket::Systemd(_) => socket.to_string(),
+    }
+}
+
 fn of_service(number: usize, service: &Service, page: &mut Page) {
     page.title(&format!("{number}. {}{}", service.name, traits(service)));
     page.row("command", &words(&service.command));
     page.row("directory", &service.directory.display().to_string());
     if let Some(user) = account(service) {
         page.row("user", &user);
+    }
+    for socket in &service.listen {
+        page.row("listen", &of_socket(socket));
     }
     page.row("start", &start(service));
     for probe in &service.probes {

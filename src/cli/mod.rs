@@ -61,7 +61,6 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
                 // A variable that is empty must not start what some file says.
                 return Err(Error::new(Kind::Usage, "cannot run: there is no command after `--`"));
             }
-            available(&run)?;
             run::run(config.as_deref(), run).map(ExitCode::from)
         }
         Command::Check { file } => {
@@ -91,14 +90,6 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Healthcheck { name } => {
             healthcheck::healthcheck(&remote()?, name.as_deref()).map(done)
         }
-    }
-}
-
-/// Refuses what `run` does not know yet, rather than ignoring it.
-fn available(run: &RunArguments) -> Result<(), Error> {
-    match run.listen {
-        Some(_) => Err(Error::new(Kind::Usage, "cannot use `--listen`: it is not available yet")),
-        None => Ok(()),
     }
 }
 

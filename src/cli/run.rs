@@ -34,8 +34,9 @@ pub(super) fn run(config: Option<&Path>, arguments: RunArguments) -> Result<u8, 
 /// A command that is not kept up, and that there is nothing to watch about.
 fn is_plain_init(arguments: &RunArguments) -> bool {
     let RunArguments { restart, liveness, heartbeat, listen, http, command, .. } = arguments;
-    let watch = [liveness, heartbeat, listen, http];
+    let watch = [liveness, heartbeat, http];
     !command.is_empty()
+        && listen.is_empty()
         && matches!(restart.as_deref(), Some("never" | "no"))
         && watch.into_iter().all(Option::is_none)
 }
@@ -59,7 +60,18 @@ fn line(arguments: RunArguments) -> Result<CommandLine, Error> {
     let directory = env::current_dir().map_err(|error| {
         Error::new(Kind::System, format!("cannot find the current folder: {error}"))
     })?;
-    let RunArguments { restart, liveness, heartbeat, http, name, rewrite, command, .. } = arguments;
+    let RunArguments { restart, liveness, heartbeat, listen, http, name, rewrite, command } =
+        arguments;
     let rewrite = Rewrite(rewrite.into_iter().collect());
-    Ok(CommandLine { restart, liveness, heartbeat, name, http, rewrite, command, directory })
+    Ok(CommandLine {
+        restart,
+        liveness,
+        heartbeat,
+        listen,
+        name,
+        http,
+        rewrite,
+        command,
+        directory,
+    })
 }

@@ -1,11 +1,10 @@
 //! Addresses, as they are written: `host:port`, `http://…`, `unix:…`, `tcp:…`.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 use super::source::joined;
 use super::value::Value;
-use super::wrong::{Wrong, did_you_mean};
+use super::wrong::Wrong;
 use crate::plan::{GrpcProbe, HttpAddress};
 
 /// What an HTTP probe asks.
@@ -229,43 +228,6 @@ pub(super) fn socket_addr(value: Value<'_>) -> Option<SocketAddr> {
                 format!("must be an address and a port, found `{text}`"),
                 format!("write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for everybody"),
             ))
-        }
-    };
-    value.ok(parse())
-}
-
-/// A held socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Socket {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-    Systemd(String),
-}
-
-/// A socket to hold for a service: `tcp:ADDRESS:PORT`, `unix:PATH` or `systemd:NAME`.
-pub(super) fn socket(value: Value<'_>) -> Option<Socket> {
-    let text = value.full_text()?;
-    let parse = || {
-        let (kind, rest) = text.split_once(':').unwrap_or((&text, ""));
-        match kind {
-            "tcp" => rest.parse().map(Socket::Tcp).map_err(|_| {
-                Wrong::hinted(
-                    format!("must hold an address and a port, found `{text}`"),
-                    "write \"tcp:0.0.0.0:8000\" or \"tcp:[::]:8000\"",
-                )
-            }),
-            "unix" | "systemd" if rest.is_empty() => {
-                Err(Wrong::new(format!("must name what follows `{kind}:`")))
-            }
-            "unix" => {
-                let path = joined(&value.at.source.folder, rest);
-                check_socket_length(&path).map(|()| Socket::Unix(path))
-            }
-            "systemd" => Ok(Socket::Systemd(rest.to_owned())),
-            _ => Err(Wrong {
-                text: format!("must begin with `tcp:`, `unix:` or `systemd:`, found `{text}`"),
-                hint: did_you_mean(kind, ["tcp", "unix", "systemd"]),
-            }),
         }
     };
     value.ok(parse())

@@ -24,6 +24,8 @@ pub struct CommandLine {
     pub liveness: Option<String>,
     /// `--heartbeat`: the file that the service touches.
     pub heartbeat: Option<String>,
+    /// `--listen`: the sockets that are held for it.
+    pub listen: Vec<String>,
     /// `--name`: the service's name; by default the program's.
     pub name: Option<String>,
     /// `--http`: where keepup's own endpoint listens.
@@ -54,6 +56,13 @@ pub fn command_line(line: &CommandLine, surroundings: &Surroundings) -> Result<C
     }
     if let Some(file) = &line.heartbeat {
         insert(&mut service, "heartbeat", table("file", written.option("--heartbeat", file)));
+    }
+    if !line.listen.is_empty() {
+        let sockets: Vec<_> =
+            line.listen.iter().map(|socket| written.option("--listen", socket)).collect();
+        let span = sockets.first().map_or(0, |it| it.span().start)..written.text.len();
+        let list = DeValue::Array(sockets.into_iter().collect());
+        insert(&mut service, "listen", Spanned::new(span, list));
     }
     let named = line.name.as_ref().map(|name| written.option("--name", name));
     if let Some(address) = &line.http {

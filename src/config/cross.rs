@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::duration;
+use super::listen;
 use super::schedule;
 use super::service::Draft;
 use super::supervisor::cut_short;
@@ -33,6 +34,7 @@ pub(super) fn check(drafts: &[Draft<'_>], supervisor: Option<&Supervisor>) {
         Some((it.heartbeat_at, file, &it.name))
     });
     refuse_shared(heartbeats.collect(), "heartbeat file");
+    listen::check(drafts);
 }
 
 fn check_after(draft: &Draft<'_>, by_name: &ByName<'_, '_>) {

@@ -16,6 +16,7 @@ mod heartbeat;
 mod host;
 mod http;
 mod include;
+mod listen;
 mod logs;
 mod name;
 mod probe;
@@ -240,5 +241,7 @@ fn services<'t>(
     cross::check(&drafts, supervisor);
     let complete = drafts.len() == named.list.len();
     let plans: Option<Vec<_>> = drafts.into_iter().map(|draft| draft.plan).collect();
-    plans.filter(|_| complete)
+    let mut plans = plans.filter(|_| complete)?;
+    listen::settle(&mut plans);
+    Some(plans)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::heartbeat;
+use super::listen;
 use super::logs;
 use super::section::Section;
 use super::source::joined;
@@ -43,9 +44,28 @@ pub(super) struct Draft<'t> {
     /// Where the cap on restarts is explained best.
     pub(super) cap_at: At<'t>,
     pub(super) stop_timeout_at: Option<At<'t>>,
+    /// Where each of its sockets stands.
+    pub(super) listen_at: Vec<At<'t>>,
+    probes_at: Vec<(Role, At<'t>)>,
     /// Nothing if a part of it is wrong, and reported.
     pub(super) plan: Option<Service>,
 }
+
+impl<'t> Draft<'t> {
+    /// Where the probes of this role stand.
+    pub(super) fn at_probe(&self, role: Role) -> At<'t> {
+        let found = self.probes_at.iter().find(|it| it.0 == role);
+        found.map_or(self.cap_at, |it| it.1)
+    }
+}
+
+/// The keys of probes.
+const ROLES: [(&str, Role); 4] = [
+    ("startup", Role::Startup),
+    ("liveness", Role::Liveness),
+    ("readiness", Role::Readiness),
+    ("warning", Role::Warning),
+];
 
 /// Reads one service.
 pub(super) fn read<'t>(
@@ -67,6 +87,8 @@ pub(super) fn read<'t>(
         heartbeat_at: section.section("heartbeat").at("file"),
         cap_at: cap_key.map_or(at, |key| restart.at(key)),
         stop_timeout_at: section.get("stop_timeout").map(|it| it.at),
+        listen_at: section.get("listen").map(listen::places).unwrap_or_default(),
+        probes_at: ROLES.map(|(key, role)| (role, section.at(key))).into(),
         after: after.clone().unwrap_or_default(),
         plan: plan.filter(|_| after.is_some()),
         name,
@@ -95,6 +117,7 @@ fn plan(
     let scopes = [("group", Scope::Group), ("main", Scope::Main)];
     let stop_scope = section.or("stop_scope", Scope::Group, |it| it.word(&scopes));
     let rewrite = section.or("rewrite", Rewrite::default(), command::rewrite);
+    let listen = section.or("listen", Vec::new(), listen::read);
     let autostart = section.or("autostart", true, Value::truth);
     let essential = section.or("essential", false, Value::truth);
     let after = section.or("after", Vec::new(), |it| it.list_of(Value::text));
@@ -113,6 +136,7 @@ fn plan(
         oom_score_adj: process.oom_score_adj,
         no_new_privileges: process.no_new_privileges,
         limits: process.limits,
+        listen: listen?,
         after: after?.iter().map(|it| it.as_str().into()).filter(|it| it != name).collect(),
         oneshot: oneshot?,
         autostart: autostart?,
@@ -155,14 +179,8 @@ fn after<'t>(section: &Section<'t>, name: &Name) -> Option<Vec<(Name, At<'t>)>> 
 }
 
 fn probes(section: &Section<'_>, pass: Pass) -> Option<Vec<Probe>> {
-    let roles = [
-        ("startup", Role::Startup),
-        ("liveness", Role::Liveness),
-        ("readiness", Role::Readiness),
-        ("warning", Role::Warning),
-    ];
     let of_role = |(key, role)| probe::read(role, key, section, pass);
-    let probes = roles.map(of_role);
+    let probes = ROLES.map(of_role);
     let probes: Option<Vec<Vec<Probe>>> = probes.into_iter().collect();
     Some(probes?.into_iter().flatten().collect())
 }

@@ -34,7 +34,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
         it.count(0..=1_000_000).map(|keep| nothing_if(keep == 100))
     }),
     (Table::Supervisor, "host", host::check),
-    (Table::Service, "listen", |it| none_of(it.list_of(address::socket))),
     (Table::Service, "wait_for", |it| none_of(it.list_of(address::wait_for))),
     (Table::Service, "pre_start", |it| none_of(command::optional(it))),
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),

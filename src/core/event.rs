@@ -82,6 +82,11 @@ pub enum Event {
 /// What to do about it; performed in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// Begin to listen at the service's sockets, as far as that is possible now: what fails is tried
+    /// again by its next spawn, which answers for it.
+    Hold { name: Name },
+    /// Close the service's sockets: nobody is to wait for it.
+    Release { name: Name },
     /// Start the service's command; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn { name: Name },
     /// Send a signal to a run: to its process group, or to its main process alone. KILL to the group

@@ -99,6 +99,8 @@ pub struct Service {
     pub gave_up: Option<String>,
     /// The operator who asked for the next start.
     pub(super) starter: Option<u32>,
+    /// Its sockets are held.
+    holding: bool,
 }
 
 impl Service {
@@ -114,6 +116,7 @@ impl Service {
             last_end: None,
             gave_up: None,
             starter: None,
+            holding: false,
         }
     }
 
@@ -163,6 +166,28 @@ impl Service {
             | State::Done
             | State::Failed => None,
         }
+    }
+
+    /// Are its sockets to be held? Connections then wait for its next run, so there must be one.
+    fn holds(&self, leaving: bool) -> bool {
+        match &self.state {
+            State::Waiting | State::Backoff { .. } | State::Up { .. } => true,
+            State::Spawning { stop } => stop.is_none(),
+            State::Stopping(_) => self.want == Want::Up && !leaving,
+            State::Down | State::Done | State::Failed => false,
+        }
+    }
+
+    /// What is to be done about its sockets, if anything. Comes before all else that a step leads
+    /// to: nobody connects any more to what is about to be stopped for good, and a run is started
+    /// with its sockets.
+    pub(super) fn hold(&mut self, leaving: bool) -> Option<Effect> {
+        let holds = !self.plan.listen.is_empty() && self.holds(leaving);
+        if std::mem::replace(&mut self.holding, holds) == holds {
+            return None;
+        }
+        let name = self.plan.name.clone();
+        Some(if holds { Effect::Hold { name } } else { Effect::Release { name } })
     }
 
     /// May those that come after it start?

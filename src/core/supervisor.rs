@@ -115,6 +115,7 @@ impl Supervisor {
             out.push(Effect::Stalled { gap });
             self.services.iter_mut().for_each(|it| it.stalled(gap));
         }
+        let first = out.len();
         let mut turn = Turn {
             now,
             leaving: self.mode != Mode::Running,
@@ -169,6 +170,9 @@ impl Supervisor {
         if moved || leave.is_some() {
             self.settle(now, out);
         }
+        let leaving = self.mode != Mode::Running;
+        let sockets = self.services.iter_mut().filter_map(|it| it.hold(leaving));
+        out.splice(first..first, sockets);
     }
 
     /// For how long the host stood still, if a deadline passed so long ago that it must have. The

@@ -6,15 +6,18 @@
 
 #![expect(unsafe_code, reason = "nothing but system calls is left to do here")]
 
+use std::cell::UnsafeCell;
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::failure::{Failure, Report, Step};
 use super::launch::{Ground, Inherited, Launch, Session};
-use crate::plan::Resource;
+use crate::plan::{Resource, SOCKETS_MAX};
 
 /// The standard streams.
 const FDS: usize = 3;
+/// And the sockets that follow them.
+const FDS_MAX: usize = FDS + SOCKETS_MAX;
 
 /// What the child needs.
 pub(super) struct Inside<'a> {
@@ -26,6 +29,43 @@ pub(super) struct Inside<'a> {
     pub(super) fds: [RawFd; FDS],
     /// Where a failure is written to.
     pub(super) told: RawFd,
+    /// Of `environment`, if there are sockets.
+    pub(super) listen_pid: &'a ListenPid,
+}
+
+/// A variable whose value only the child knows, with room for it.
+#[derive(Debug, Default)]
+pub(super) struct ListenPid(UnsafeCell<[u8; LISTEN_PID.len() + DIGITS + 1]>);
+
+/// Source: `sd_listen_fds(3)`.
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+/// Of the largest pid, and some.
+const DIGITS: usize = 20;
+
+impl ListenPid {
+    /// As one of the environment; ended by a NUL whenever it is read.
+    pub(super) fn pointer(&self) -> *const libc::c_char {
+        self.0.get().cast_const().cast()
+    }
+
+    /// Called in the child, which may be borrowing keepup's memory; but this is nobody else's.
+    fn fill(&self) {
+        // SAFETY: takes nothing.
+        let mut pid = unsafe { libc::getpid() }.unsigned_abs();
+        let mut digits = [0; DIGITS];
+        let mut first = DIGITS;
+        while first == DIGITS || pid > 0 {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(pid % 10).unwrap_or_default();
+            pid /= 10;
+        }
+        // SAFETY: the thread that made it stands still, or is in another process.
+        let text = unsafe { &mut *self.0.get() };
+        let value = LISTEN_PID.iter().chain(&digits[first..]).chain(&[0]);
+        for (to, from) in text.iter_mut().zip(value) {
+            *to = *from;
+        }
+    }
 }
 
 /// Becomes the program, or reports why not.
@@ -83,46 +123,51 @@ fn set_apart(session: Session) {
     }
 }
 
-/// Gives the streams their places; what is not kept is closed by the exec.
+/// Gives the streams and the sockets their places; what is not kept is closed by the exec.
 fn arrange_fds(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
+    let sockets = &inside.launch.sockets;
+    let count = FDS + sockets.len().min(SOCKETS_MAX);
+    let first_free = RawFd::try_from(count).unwrap_or(RawFd::MAX);
     // First out of the way: a source may have the number of another's place.
-    let mut moved = [-1; FDS];
-    for (to, from) in moved.iter_mut().zip(inside.fds) {
-        *to = move_up(from)?;
+    let mut moved = [-1; FDS_MAX];
+    let sources = inside.fds.into_iter().chain(sockets.iter().map(AsRawFd::as_raw_fd));
+    for (to, from) in moved.iter_mut().zip(sources) {
+        *to = move_up(from, first_free)?;
     }
-    *told = move_up(*told)?;
-    for (place, from) in (0..).zip(moved) {
+    *told = move_up(*told, first_free)?;
+    for (place, from) in (0..first_free).zip(moved) {
         // SAFETY: takes integers. The copy loses CLOEXEC, as it must.
         check(unsafe { libc::dup2(from, place) }, Step::Streams)?;
     }
     match inside.launch.inherited {
-        Inherited::Closed => close_inherited(),
+        Inherited::Closed => close_inherited(first_free),
         Inherited::Kept => {}
     }
+    inside.listen_pid.fill();
     Ok(())
 }
 
-fn close_inherited() {
-    let (first, last) = (3_u32, libc::c_uint::MAX);
+fn close_inherited(first: RawFd) {
+    let last = libc::c_uint::MAX;
     // SAFETY: takes integers; nothing is closed yet, so the way to report stays open.
     let closed =
         unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
     if closed != 0 {
-        close_one_by_one();
+        close_one_by_one(first);
     }
 }
 
-fn move_up(fd: RawFd) -> Result<RawFd, Failure> {
+fn move_up(fd: RawFd, first_free: RawFd) -> Result<RawFd, Failure> {
     // SAFETY: takes integers.
-    let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, first_free) };
     check(moved, Step::Streams)?;
     Ok(moved)
 }
 
 /// For kernels before 5.11. What keepup opens itself closes at the exec anyway; this is for what
 /// it was started with.
-fn close_one_by_one() {
-    for fd in 3..4096 {
+fn close_one_by_one(first: RawFd) {
+    for fd in first..4096 {
         // SAFETY: takes integers; it fails where there is no such descriptor.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }

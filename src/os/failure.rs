@@ -252,7 +252,7 @@ fn privilege(error: i32) -> String {
 }
 
 /// In lower case, without a number.
-fn words(error: i32) -> String {
+pub(super) fn words(error: i32) -> String {
     let text = Errno::from_raw(error).desc();
     let mut letters = text.chars();
     match letters.next() {

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::child;
+use super::child::{self, Inside, ListenPid};
 use super::environment;
 use super::identity::{self, Identity};
 use super::init::PATH_DEFAULT;
 use super::marker::Keepup;
+use super::sockets::Handed;
 use super::spawner::Spawner;
 use crate::core::event::Pid;
 use crate::plan::{Limit, Resource, Service};
@@ -90,6 +91,8 @@ pub(super) struct Launch {
     pub(super) no_new_privileges: bool,
     pub(super) session: Session,
     pub(super) inherited: Inherited,
+    /// What follows the standard streams.
+    pub(super) sockets: Vec<Arc<OwnedFd>>,
 }
 
 impl Launch {
@@ -127,6 +130,7 @@ impl Launch {
             no_new_privileges: service.no_new_privileges,
             session: Session::Own,
             inherited: Inherited::Closed,
+            sockets: Vec::new(),
         })
     }
 
@@ -152,7 +156,37 @@ impl Launch {
             no_new_privileges: false,
             session,
             inherited: Inherited::Kept,
+            sockets: Vec::new(),
         })
+    }
+
+    /// It is given these, as systemd would. Source: `sd_listen_fds(3)`.
+    pub(super) fn hand_over(&mut self, sockets: Handed) -> Result<(), String> {
+        if sockets.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = sockets.iter().map(|it| it.0.as_str()).collect();
+        let ours = [
+            format!("LISTEN_FDS={}", sockets.len()),
+            format!("LISTEN_FDNAMES={}", names.join(":")),
+        ];
+        // Those of its own configuration would say something else.
+        let theirs: [&[u8]; 3] = [b"LISTEN_FDS=", b"LISTEN_FDNAMES=", b"LISTEN_PID="];
+        self.environment.retain(|it| !theirs.iter().any(|name| it.as_bytes().starts_with(name)));
+        for line in ours {
+            self.environment.push(c_string(line.as_bytes())?);
+        }
+        self.sockets = sockets.into_iter().map(|it| it.1).collect();
+        Ok(())
+    }
+
+    /// What a process of it finds in its environment; `listen_pid` is one of it if it has sockets.
+    pub(super) fn environment(&self, listen_pid: &ListenPid) -> Vec<*const libc::c_char> {
+        let mut environment = pointers(&self.environment);
+        if !self.sockets.is_empty() {
+            environment.insert(0, listen_pid.pointer());
+        }
+        environment
     }
 
     /// The program, as the plan spells it.
@@ -200,9 +234,16 @@ impl Launch {
 
     fn fork(&self, fds: [RawFd; 3], told: RawFd) -> io::Result<Pid> {
         let argv = pointers(&self.argv);
-        let environment = pointers(&self.environment);
-        let inside =
-            child::Inside { launch: self, argv: &argv, environment: &environment, fds, told };
+        let listen_pid = ListenPid::default();
+        let environment = self.environment(&listen_pid);
+        let inside = Inside {
+            launch: self,
+            argv: &argv,
+            environment: &environment,
+            fds,
+            told,
+            listen_pid: &listen_pid,
+        };
         // With every signal blocked, keepup's handlers cannot run in the child: what is sent to it
         // before its program runs waits, and then has its default effect.
         let mask = block_all();

@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod leftover;
 pub mod notify;
 pub mod signal;
+pub mod sockets;
 pub mod sole;
 pub mod state;
 
@@ -24,6 +25,7 @@ mod group;
 mod identity;
 mod init;
 mod launch;
+pub(crate) mod listeners;
 pub(crate) mod marker;
 mod processes;
 pub(crate) mod procfs;

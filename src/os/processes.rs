@@ -24,6 +24,7 @@ use super::marker::Keepup;
 use super::procfs;
 use super::remains::{Kind, Manner, Remains};
 use super::signal::{self, Bell};
+use super::sockets::Handed;
 use super::spawner::Spawner;
 use super::starting::Starting;
 use super::strays::Strays;
@@ -133,7 +134,12 @@ impl Processes {
 
     /// Starts a service's command; `next` tells Spawned or `SpawnFailed`.
     pub fn spawn(&mut self, service: &Service, run: u64, output: Output) {
-        let started = self.start(service, &service.command, &run.to_string(), &output);
+        self.spawn_with(service, run, output, Vec::new());
+    }
+
+    /// The same for a service that is given sockets.
+    pub fn spawn_with(&mut self, service: &Service, run: u64, output: Output, sockets: Handed) {
+        let started = self.start(service, &service.command, &run.to_string(), &output, sockets);
         // The service alone has its ends now: the pipes end when it does.
         drop(output);
         match started {
@@ -151,7 +157,7 @@ impl Processes {
     pub fn spawn_probe(&mut self, ticket: Ticket, service: &Service, command: &[String]) {
         let run = probe_mark(ticket);
         let started = Capture::new().and_then(|(capture, output)| {
-            let (pid, child) = self.start(service, command, &run, &output)?;
+            let (pid, child) = self.start(service, command, &run, &output, Vec::new())?;
             let role = Role::Probe { ticket, capture: Some(capture) };
             Ok((pid, Child { role, ..child }))
         });
@@ -248,8 +254,10 @@ impl Processes {
         command: &[String],
         run: &str,
         output: &Output,
+        sockets: Handed,
     ) -> Result<(Pid, Child), String> {
         let mut launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        launch.hand_over(sockets)?;
         if let Some(inherited) = self.files
             && !service.limits.contains_key(&Resource::Nofile)
         {

@@ -4,7 +4,6 @@
 //! 127.0.0.1 alone, where nobody from outside reaches it. `/proc` is read off the loop, and nothing
 //! is ever sent.
 
-mod sockets;
 mod tree;
 
 use std::collections::HashSet;
@@ -13,13 +12,13 @@ use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
-use self::sockets::{Listener, listeners};
-use self::tree::{Tree, everybody, holds};
+use self::tree::{Tree, everybody};
 use super::miss;
 use crate::core::event::{Answer, Pid, Short};
 use crate::net::client::Limits;
 use crate::net::client::aside::aside;
 use crate::net::client::words::{one_line, plain};
+use crate::os::listeners::{Listener, holds, listeners, shown};
 use crate::plan::Class;
 
 /// Looks who listens, and judges it; `main` is the main process of the run.
@@ -77,7 +76,7 @@ fn foreign(
         stranger = stranger.or(Some(pid));
     }
     let text = match stranger {
-        Some(pid) => format!("{} listens there, and is not of this service", tree::shown(pid)),
+        Some(pid) => format!("{} listens there, and is not of this service", shown(pid)),
         None => format!(
             "somebody of uid {} listens at {address}, and keepup may not see who",
             first.uid
@@ -96,7 +95,7 @@ fn nobody(address: SocketAddr, tree: &Tree, elsewhere: &[Listener]) -> Wrong {
         tree.pids().find_map(|pid| Some((pid, place(holds(pid, inodes)?)?)))
     };
     if let Some((pid, found)) = own(&inodes(&near)) {
-        let text = format!("{} listens at {found}, wanted {address}", tree::shown(pid));
+        let text = format!("{} listens at {found}, wanted {address}", shown(pid));
         return (Class::Other, text);
     }
     let mut text = format!("nobody listens at {address}");
@@ -105,9 +104,9 @@ fn nobody(address: SocketAddr, tree: &Tree, elsewhere: &[Listener]) -> Wrong {
     if let Some((pid, found)) =
         everybody().find_map(|pid| Some((pid, place(holds(pid, &others)?)?)))
     {
-        text = format!("{text}; {}, not of this service, at {found}", tree::shown(pid));
+        text = format!("{text}; {}, not of this service, at {found}", shown(pid));
     } else if let Some((pid, found)) = own(&inodes(&all)) {
-        text = format!("{text}; {} listens at {found}", tree::shown(pid));
+        text = format!("{text}; {} listens at {found}", shown(pid));
     }
     (Class::Refused, text)
 }

@@ -7,6 +7,7 @@ mod init;
 mod keeper;
 mod operator;
 pub mod shown;
+mod sockets;
 mod start;
 mod systemd;
 mod world;

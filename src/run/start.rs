@@ -22,6 +22,7 @@ use crate::core::event::SpawnFailure;
 use crate::logs::{self, Console, Logs, Trouble};
 use crate::os::clock::now;
 use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
+use crate::os::sockets::Passed;
 use crate::os::{self, Processes};
 use crate::plan::{self, Level, Plan};
 use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
@@ -82,6 +83,7 @@ pub fn run(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
 
 async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let since = now();
+    let passed = Passed::take();
     // Heard from the first moment on: a TERM while keepup starts ends it as soon as it has.
     let signals = Signals::new(&MEANT_FOR_KEEPUP);
     let signals = signals.map_err(|it| Failed::System("take in signals", it))?;
@@ -123,7 +125,7 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
     let metrics = Arc::new(metrics);
     let (control, requests) = serve(&plan, socket, &journal, &metrics, &logs);
-    let world = World::new(processes, signals, logs, (journal, metrics), requests);
+    let world = World::new((processes, passed), signals, logs, (journal, metrics), requests);
     let mut world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
     world.systemd = Systemd::from_environment(&core, &world.journal, now());

@@ -9,13 +9,15 @@ use tokio::sync::{Notify, mpsc};
 
 use super::held::Held;
 use super::operator;
+use super::sockets::Sockets;
 use super::systemd::Systemd;
 use crate::control::{Outcome, Request};
-use crate::core::event::{Answer, Effect, Event, Pid, Short, Ticket, Time};
-use crate::core::{Service, Supervisor};
+use crate::core::event::{Answer, Effect, Event, Pid, Short, SpawnFailure, Ticket, Time};
+use crate::core::{Service, State, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
 use crate::os::signal::Signals;
+use crate::os::sockets::{Handed, Passed};
 use crate::os::{Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
@@ -48,6 +50,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) processes: Processes,
+    sockets: Sockets,
     pub(super) logs: Arc<Logs>,
     pub(super) journal: Journal,
     pub(super) metrics: Arc<Metrics>,
@@ -67,7 +70,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(
-        processes: Processes,
+        (processes, passed): (Processes, Passed),
         signals: Signals,
         logs: Arc<Logs>,
         (journal, metrics): (Journal, Arc<Metrics>),
@@ -77,6 +80,7 @@ impl World {
         tokio::spawn(count_errors(Arc::clone(&logs), tell.clone()));
         Ok(World {
             processes,
+            sockets: Sockets::new(passed),
             logs,
             journal,
             metrics,
@@ -112,6 +116,11 @@ impl World {
                 biased;
                 happening = self.processes.next() => {
                     if let Some(event) = self.happened(core, happening) {
+                        return Turn::Event(event);
+                    }
+                }
+                (name, sockets) = self.sockets.next() => {
+                    if let Some(event) = self.has_sockets(core, name, sockets) {
                         return Turn::Event(event);
                     }
                 }
@@ -156,13 +165,26 @@ impl World {
     /// Does what the core wants done; what comes of it comes back as an event.
     pub(super) fn perform(&mut self, core: &Supervisor, effect: Effect) {
         match effect {
-            Effect::Spawn { name } => self.with(core, &name, Self::spawn),
+            Effect::Hold { name } => {
+                self.with(core, &name, |it, service| it.sockets.hold(&service.plan));
+            }
+            Effect::Release { name } => self.sockets.release(&name),
+            Effect::Spawn { name } => self.with(core, &name, |it, service| {
+                if let Some(sockets) = it.sockets.for_start(&service.plan) {
+                    it.spawn(service, sockets);
+                }
+            }),
             Effect::Signal { pid, signal, to: Scope::Group } => self.processes.signal(pid, signal),
             Effect::Signal { pid, signal, to: Scope::Main } => {
                 self.processes.signal_main(pid, signal);
             }
             Effect::Await { pid } => self.processes.await_rest(pid),
-            Effect::Sweep { pid } => self.processes.sweep(pid),
+            Effect::Sweep { pid } => {
+                if let Some(service) = core.services().iter().find(|it| it.pid() == Some(pid)) {
+                    self.sockets.deepen(service.name());
+                }
+                self.processes.sweep(pid);
+            }
             Effect::Probe { name, probe, ticket } => {
                 self.with(core, &name, |it, service| it.probe(service, probe, ticket));
             }
@@ -207,7 +229,27 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, service: &Service) {
+    /// A start has the sockets it waited for, or cannot have them.
+    fn has_sockets(
+        &mut self,
+        core: &Supervisor,
+        name: Name,
+        sockets: Result<Handed, String>,
+    ) -> Option<Event> {
+        let service = core.service(&name)?;
+        if !matches!(service.state, State::Spawning { .. }) {
+            return None;
+        }
+        match sockets {
+            Ok(sockets) => {
+                self.spawn(service, sockets);
+                None
+            }
+            Err(why) => Some(Event::SpawnFailed { name, failure: SpawnFailure::other(why) }),
+        }
+    }
+
+    fn spawn(&mut self, service: &Service, sockets: Handed) {
         let plan = &service.plan;
         if let Some(heartbeat) = &plan.heartbeat {
             self.looker.baseline(&plan.name, &heartbeat.file);
@@ -218,7 +260,7 @@ impl World {
             }
             Err(_) => Output { stdout: Stream::Inherit, stderr: Stream::Inherit },
         };
-        self.processes.spawn(plan, service.run, output);
+        self.processes.spawn_with(plan, service.run, output, sockets);
     }
 
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
@@ -249,6 +291,7 @@ impl World {
 
     /// At keepup's own end: kills what is left, and says what is left all the same.
     pub(super) async fn end(&mut self, limit: Duration) -> Vec<Pid> {
+        self.sockets.close(limit).await;
         self.processes.end_all(limit).await
     }
 }

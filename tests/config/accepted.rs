@@ -7,7 +7,7 @@ use std::time::Duration;
 use keepup::config::{self, Checked, CommandLine, Files, Surroundings};
 use keepup::plan::{
     Class, Errors, ExitMatch, FileProbe, HttpAddress, Limit, OnCap, Policy, ProbeKind, Resource,
-    Role, Scalar, Scope, Service, Signal, Trust,
+    Role, Scalar, Scope, Service, Signal, Socket, Trust,
 };
 
 use crate::{folder, read, surroundings};
@@ -438,4 +438,36 @@ fn a_file_that_cannot_be_read_is_one_problem() {
     assert!(latin1.ends_with("`: not UTF-8 in line 2"), "{latin1}");
     let folder = config::load(Path::new("/"), &surroundings()).unwrap_err();
     assert_eq!(folder.to_string(), "cannot read `/`: not a file");
+}
+
+#[test]
+fn held_sockets_and_who_may_use_them() {
+    let checked = fixture("listen.toml");
+    let tcp = |address: &str, v6_only| Socket::Tcp { address: address.parse().unwrap(), v6_only };
+    let unix = |path: &str, mode| Socket::Unix { path: path.into(), mode };
+    let expected = [
+        tcp("0.0.0.0:8000", false),
+        // Beside one of IPv4 at the same port it has IPv6 alone; else it takes both.
+        tcp("[::]:8000", true),
+        tcp("[::1]:9000", true),
+        tcp("[::]:8002", false),
+        unix("/etc/keepup/api.sock", 0o666),
+        unix("/run/b,c.sock", 0o660),
+        Socket::Systemd("http".to_owned()),
+    ];
+    assert_eq!(service(&checked, "api").listen, expected);
+}
+
+#[test]
+fn sockets_of_a_command_line_are_those_of_a_file() {
+    let line = CommandLine {
+        listen: vec!["tcp:127.0.0.1:80".to_owned(), "unix:x.sock".to_owned()],
+        command: vec!["uvicorn".to_owned()],
+        directory: "/srv".into(),
+        ..CommandLine::default()
+    };
+    let checked = config::command_line(&line, &surroundings()).unwrap();
+    let written: Vec<String> =
+        checked.plan.services[0].listen.iter().map(ToString::to_string).collect();
+    assert_eq!(written, ["tcp:127.0.0.1:80", "unix:/srv/x.sock"]);
 }

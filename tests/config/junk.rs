@@ -176,6 +176,7 @@ fn any_command_line_is_answered() {
             restart: some(&mut dice),
             liveness: some(&mut dice),
             heartbeat: some(&mut dice),
+            listen: (0..dice.below(3)).map(|_| dice.pick(&BITS).to_owned()).collect(),
             name: some(&mut dice),
             http: some(&mut dice),
             rewrite: keepup::plan::Rewrite::default(),

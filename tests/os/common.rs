@@ -101,6 +101,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         oom_score_adj: 0,
         no_new_privileges: false,
         limits: BTreeMap::new(),
+        listen: Vec::new(),
         after: Vec::new(),
         oneshot: false,
         autostart: true,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use keepup::core::event::Exit;
-use keepup::os::Processes;
+use keepup::core::event::{Event, Exit};
+use keepup::os::{Happening, Processes};
 use keepup::plan::{EnvFile, Limit, Resource};
 use nix::sys::signal::{SigHandler, SigSet, Signal as NixSignal};
 
@@ -158,5 +158,55 @@ alone! {
         }
         assert!(output.contains("LISTEN_ADDR=kept\n"), "{output}");
         assert!(output.contains("KEEPUP_RUN=above/outer/1:"), "{output}");
+    }
+}
+
+alone! {
+    async fn sockets_follow_the_streams_however_a_process_is_made() {
+        let mut processes = Processes::new().unwrap();
+        let folder = folder();
+        let of_it = |nth: u16| -> Vec<String> {
+            let text = std::fs::read_to_string(folder.join(nth.to_string())).unwrap_or_default();
+            text.lines().map(str::to_owned).collect()
+        };
+        // More at once than there are threads for: the others are forked.
+        let mut ports = Vec::new();
+        for nth in 0..12 {
+            // Their own numbers are among those that they are to have.
+            let held: Vec<std::net::TcpListener> =
+                (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            let port = |it: &std::net::TcpListener| it.local_addr().unwrap().port().to_string();
+            ports.push(held.iter().rev().map(port).collect::<Vec<_>>().join(" "));
+            let script = format!(
+                "import os, socket\n\
+                 names = os.environ['LISTEN_FDNAMES'].split(':')\n\
+                 held = [socket.socket(fileno=fd) for fd in range(3, 3 + len(names))]\n\
+                 text = [os.environ['LISTEN_PID'] == str(os.getpid()), os.environ['LISTEN_FDS'], names,\n\
+                 \x20       sorted(int(it) for it in os.listdir('/proc/self/fd'))[:-1],\n\
+                 \x20       ' '.join(str(it.getsockname()[1]) for it in held)]\n\
+                 with open('{}/{nth}', 'w') as file: file.write(''.join(f'{{it}}\\n' for it in text))",
+                folder.display()
+            );
+            let mut service = service(&["python3", "-S", "-E", "-c", &script]);
+            service.name = format!("s{nth}").into();
+            service.env.insert("LISTEN_FDS".to_owned(), "of its own file".to_owned());
+            let handed = held.into_iter().rev().map(|it| {
+                ("web".to_owned(), std::sync::Arc::new(std::os::fd::OwnedFd::from(it)))
+            });
+            processes.spawn_with(&service, 1, crate::common::inherit(), handed.collect());
+        }
+        let mut exits = 0;
+        while exits < 12 {
+            if let Happening::Core(Event::Exited { exit, .. }) = processes.next().await {
+                assert_eq!(exit, Exit::Code(0));
+                exits += 1;
+            }
+        }
+        for (nth, ports) in (0..).zip(ports) {
+            let expected =
+                ["True", "3", "['web', 'web', 'web']", "[0, 1, 2, 3, 4, 5]", ports.as_str()];
+            assert_eq!(of_it(nth), expected);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -400,4 +400,24 @@ pub(crate) const BUGS: &[Bug] = &[
         "let limit = limit.max(service.plan.start_timeout);",
     ),
     tell("the line names everybody", "words.iter().take(NAMED_MAX)", "words.iter()"),
+    service(
+        "sockets are closed while a run is to follow",
+        "State::Stopping(_) => self.want == Want::Up && !leaving,",
+        "State::Stopping(_) => false,",
+    ),
+    service(
+        "sockets stay open for a service that will not come",
+        "State::Stopping(_) => self.want == Want::Up && !leaving,",
+        "State::Stopping(_) => true,",
+    ),
+    service(
+        "sockets of a service that was given up stay open",
+        "State::Down | State::Done | State::Failed => false,\n        }\n    }\n\n    /// What is to be done about its sockets",
+        "State::Down | State::Done => false,\n            State::Failed => true,\n        }\n    }\n\n    /// What is to be done about its sockets",
+    ),
+    supervisor(
+        "sockets are closed after the signal",
+        "out.splice(first..first, sockets);",
+        "let _ = first;\n        out.extend(sockets);",
+    ),
 ];

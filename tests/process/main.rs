@@ -12,6 +12,7 @@ mod commands;
 mod endpoint;
 mod examples;
 mod folders;
+mod held;
 mod inherit;
 mod init;
 mod kinds;

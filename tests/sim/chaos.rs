@@ -9,7 +9,7 @@ use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
 
-use crate::plans::{errors, heartbeat, ms, plan, probe, s, service};
+use crate::plans::{errors, heartbeat, ms, plan, probe, s, service, socket};
 use crate::script::{Reply, Run, erred, miss, miss_of, pass_in, restart, silence, start, stop};
 use crate::world::{Sim, Stall};
 
@@ -101,6 +101,7 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
             let degraded = ms(500) + chance.time(s(10));
             heartbeat(degraded, degraded + chance.time(s(10)))
         });
+        it.listen = chance.maybe(2, |_| socket()).into_iter().collect();
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keepup::core::event::{Event, Exit};
 use keepup::plan::{OnCap, Policy, Role, Service};
 
-use crate::plans::{ms, on_failure_at_most, probe, s, service};
+use crate::plans::{ms, on_failure_at_most, probe, s, service, socket};
 use crate::script::{
     Run, answers, exits, ignores_term, pass, restart, silence, start, stop, unspawnable,
 };
@@ -66,6 +66,7 @@ fn policies() -> Vec<Service> {
             it.restart.policy = policy;
             it.restart.on_cap = on_cap;
             it.restart.max_restarts = 1;
+            it.listen.push(socket());
         })
     };
     vec![

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keepup::plan::{
     Errors, ExitMatch, Heartbeat, Level, Logs, OnCap, OwnLogFormat, Plan, Policy, Probe, ProbeKind,
-    Restart, Rewrite, Role, Scope, Service, Signal, Supervisor,
+    Restart, Rewrite, Role, Scope, Service, Signal, Socket, Supervisor,
 };
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -50,6 +50,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         oom_score_adj: 0,
         no_new_privileges: false,
         limits: BTreeMap::new(),
+        listen: Vec::new(),
         after: Vec::new(),
         oneshot: false,
         autostart: true,
@@ -130,6 +131,11 @@ pub(crate) fn probe(role: Role, change: impl FnOnce(&mut Probe)) -> Probe {
     };
     change(&mut probe);
     probe
+}
+
+/// One to be held.
+pub(crate) fn socket() -> Socket {
+    Socket::Systemd("http".to_owned())
 }
 
 pub(crate) fn liveness() -> Probe {

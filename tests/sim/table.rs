@@ -11,7 +11,7 @@ use keepup::core::event::{
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
 
-use crate::plans::{errors, plan, probe, s, service};
+use crate::plans::{errors, plan, probe, s, service, socket};
 use crate::script::{restart, start, stop};
 
 /// What can be done to the service, in the order of the columns.
@@ -66,6 +66,7 @@ fn api(change: impl FnOnce(&mut Service)) -> Service {
     service("api", |it| {
         it.restart.max_restarts = 1;
         it.logs.errors = Some(errors(100));
+        it.listen.push(socket());
         it.probes.push(probe(Role::Liveness, |it| it.failures = 2));
         change(it);
     })
@@ -169,6 +170,8 @@ impl Bench {
 
     fn note(&mut self, effect: &Effect) {
         let what = match effect {
+            Effect::Hold { .. } => "hold".to_owned(),
+            Effect::Release { .. } => "release".to_owned(),
             Effect::Spawn { .. } => "spawn".to_owned(),
             Effect::Signal { signal: Signal::CONT, .. } => return,
             Effect::Signal { signal, .. } => {

@@ -21,6 +21,8 @@ pub(crate) struct Watch {
     asked: BTreeMap<Ticket, (Name, Option<usize>)>,
     shutdown_timeout: Duration,
     leaving_since: Option<Time>,
+    /// keepup was asked to end.
+    ending: bool,
     stalled: Duration,
 }
 
@@ -31,6 +33,8 @@ struct Watched {
     restarts: Vec<Time>,
     stopped: bool,
     stuck: bool,
+    /// Its sockets are held.
+    held: bool,
     up_at: Time,
     touched: Option<Time>,
     /// The last touch before the look that is under way, and the one before the last that came back:
@@ -83,6 +87,7 @@ impl Watch {
                 restarts: past.restarts,
                 stopped: past.stopped && service.restart.policy == Policy::UnlessStopped,
                 stuck: false,
+                held: false,
                 up_at: Time::default(),
                 touched: None,
                 looked: None,
@@ -96,6 +101,7 @@ impl Watch {
             asked: BTreeMap::new(),
             shutdown_timeout: plan.supervisor.shutdown_timeout,
             leaving_since: None,
+            ending: false,
             stalled: Duration::ZERO,
         }
     }
@@ -138,6 +144,7 @@ impl Watch {
                 watched.restarts.clear();
             }
             Event::Stop { name, .. } => self.of(name).stopped = true,
+            Event::Shutdown => self.ending = true,
             Event::Tick
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
@@ -145,8 +152,7 @@ impl Watch {
             | Event::Gone { .. }
             | Event::Start { .. }
             | Event::Restart { .. }
-            | Event::ErrorRate { .. }
-            | Event::Shutdown => {}
+            | Event::ErrorRate { .. } => {}
         }
         Expect::Anything
     }
@@ -159,14 +165,28 @@ impl Watch {
         processes: &BTreeMap<Pid, Process>,
     ) -> Verdict {
         match effect {
+            Effect::Hold { name } => {
+                let before = std::mem::replace(&mut self.of(name).held, true);
+                ensure(!before, "sockets are held twice")
+            }
+            Effect::Release { name } => {
+                let before = std::mem::replace(&mut self.of(name).held, false);
+                ensure(before, "sockets are closed that are not held")
+            }
             Effect::Spawn { name } => {
                 ensure(!self.of(name).stopped, "a service that was stopped is started")?;
+                let without = !self.of(name).held && !self.of(name).plan.listen.is_empty();
+                ensure(!without, "a service is started without its sockets")?;
                 let mut left = processes.values().filter(|it| it.name == *name);
                 ensure(left.next().is_none(), "a second copy is started")
             }
             Effect::Signal { pid, .. } => {
-                let lives = processes.get(pid).is_some_and(|it| it.main_lives);
-                ensure(lives, "a signal to a process that is gone")
+                let process = processes.get(pid).filter(|it| it.main_lives);
+                ensure(process.is_some(), "a signal to a process that is gone")?;
+                let (name, leaving) = (&process.unwrap().name, self.ending);
+                let watched = self.of(name);
+                let waits = watched.held && (watched.stopped || leaving);
+                ensure(!waits, "somebody may wait for a service that will not come")
             }
             Effect::Await { pid } => {
                 let dead = processes.get(pid).is_some_and(|it| !it.main_lives && !it.awaited);
@@ -282,6 +302,14 @@ impl Watch {
     ) -> Verdict {
         let watched = &self.services[service.name()];
         let deadline = core.deadline();
+        let sockets = !watched.plan.listen.is_empty();
+        let holds = match &service.state {
+            State::Waiting | State::Backoff { .. } | State::Up { .. } => sockets,
+            State::Down | State::Done | State::Failed => false,
+            State::Spawning { .. } => sockets && !watched.stopped,
+            State::Stopping(_) => sockets && !watched.stopped && !core.is_leaving(),
+        };
+        ensure(watched.held == holds, "its sockets are held, or not, against its state")?;
         match &service.state {
             State::Waiting => {
                 let unmet = core.predecessors(service).any(|it| !lets_start(it));

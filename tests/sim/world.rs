@@ -383,6 +383,8 @@ impl Sim {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Hold { name } => self.write(&format!("{name} (its sockets are held)")),
+            Effect::Release { name } => self.write(&format!("{name} (its sockets are closed)")),
             Effect::Spawn { name } => {
                 let actor = self.actors.get_mut(&name).unwrap();
                 actor.spawning = true;

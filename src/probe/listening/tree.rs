@@ -3,7 +3,6 @@
 //! Reading an environment may hang: nothing here is for the loop.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 
 use crate::core::event::Pid;
 use crate::os::marker::VARIABLE;
@@ -51,29 +50,6 @@ impl Tree {
 /// Every process that can be seen.
 pub(super) fn everybody() -> impl Iterator<Item = Pid> {
     procfs::all()
-}
-
-/// One of these sockets that a process holds; none, too, where keepup may not look.
-pub(super) fn holds(pid: Pid, inodes: &HashSet<u64>) -> Option<u64> {
-    if inodes.is_empty() {
-        return None;
-    }
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    files.flatten().find_map(|file| {
-        let target = fs::read_link(file.path()).ok()?;
-        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-        inodes.contains(&inode).then_some(inode)
-    })
-}
-
-/// A process, for people: `pid 812 (nginx)`.
-pub(super) fn shown(pid: Pid) -> String {
-    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name = String::from_utf8_lossy(&name);
-    match name.trim_end() {
-        "" => format!("pid {pid}"),
-        name => format!("pid {pid} ({name})"),
-    }
 }
 
 fn mark(pid: Pid) -> Option<Vec<u8>> {

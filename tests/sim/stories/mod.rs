@@ -8,6 +8,7 @@ mod heart;
 mod operator;
 mod order;
 mod policy;
+mod sockets;
 mod starting;
 mod stopping;
 mod told;

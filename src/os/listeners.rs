@@ -1,6 +1,9 @@
-//! The TCP sockets that listen, as `/proc/PID/net/tcp` and `tcp6` show them.
+//! Who listens: the TCP sockets as `/proc/PID/net/tcp` and `tcp6` show them, and their holders.
+//!
+//! Not for the loop: there may be many processes to look through.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,14 +15,14 @@ const OTHERS_MAX: usize = 4096;
 
 /// A socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listener {
-    pub(super) address: SocketAddr,
-    pub(super) inode: u64,
-    pub(super) uid: u32,
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) inode: u64,
+    pub(crate) uid: u32,
 }
 
 /// What listens in the network that this process sees.
-pub(super) fn listeners(pid: Pid) -> io::Result<Vec<Listener>> {
+pub(crate) fn listeners(pid: Pid) -> io::Result<Vec<Listener>> {
     let mut found = read(pid, "tcp")?;
     match read(pid, "tcp6") {
         Ok(more) => found.extend(more),
@@ -82,6 +85,29 @@ fn address(text: &str) -> Option<SocketAddr> {
         _ => return None,
     };
     Some(SocketAddr::new(ip, port))
+}
+
+/// One of these sockets that a process holds; none, too, where keepup may not look.
+pub(crate) fn holds(pid: Pid, inodes: &HashSet<u64>) -> Option<u64> {
+    if inodes.is_empty() {
+        return None;
+    }
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    files.flatten().find_map(|file| {
+        let target = fs::read_link(file.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        inodes.contains(&inode).then_some(inode)
+    })
+}
+
+/// A process, for people: `pid 812 (nginx)`.
+pub(crate) fn shown(pid: Pid) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name);
+    match name.trim_end() {
+        "" => format!("pid {pid}"),
+        name => format!("pid {pid} ({name})"),
+    }
 }
 
 #[cfg(test)]
