@@ -11,7 +11,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -120,9 +120,9 @@ impl Launch {
             directory: Some(c_string(service.directory.as_os_str().as_bytes()).map_err(cannot)?),
             umask: Some(service.umask),
             nice: service.nice,
-            oom_score_adj: match service.oom_score_adj {
-                0 => None,
-                score => Some(c_string(score.to_string().as_bytes()).map_err(cannot)?),
+            oom_score_adj: match oom_score_adj(service.oom_score_adj) {
+                None => None,
+                Some(score) => Some(c_string(score.to_string().as_bytes()).map_err(cannot)?),
             },
             limits: service.limits.iter().map(|(&it, &limit)| (it, limit_value(limit))).collect(),
             identity,
@@ -296,6 +296,17 @@ fn assignments(
         c_string(&line)
     });
     lines.collect()
+}
+
+/// What is to be set. keepup may be kept from the OOM killer, as its unit asks for; services are
+/// not unless they ask for it. What makes keepup go first they inherit: it takes no privilege to
+/// keep it, and one to lower it.
+fn oom_score_adj(wanted: i32) -> Option<i32> {
+    static OWN: LazyLock<i32> = LazyLock::new(|| {
+        let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    });
+    (wanted != 0 || *OWN < 0).then_some(wanted)
 }
 
 fn limit_value(limit: Limit) -> libc::rlimit {
