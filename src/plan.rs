@@ -130,6 +130,10 @@ pub struct Service {
     pub stop_timeout: Duration,
     /// Whom the stop signal goes to.
     pub stop_scope: Scope,
+    /// The signal that a hung run is sent first, to say where it hangs.
+    pub hang_signal: Option<Signal>,
+    /// How long a hung run is looked at, at most, before it is stopped.
+    pub evidence_timeout: Duration,
     /// What becomes of the signals that are passed on to it.
     pub rewrite: Rewrite,
     /// What follows an end.

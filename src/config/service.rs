@@ -116,6 +116,8 @@ fn plan(
     let stop_timeout = section.or("stop_timeout", Duration::from_secs(8), Value::duration);
     let scopes = [("group", Scope::Group), ("main", Scope::Main)];
     let stop_scope = section.or("stop_scope", Scope::Group, |it| it.word(&scopes));
+    let hang_signal = section.maybe("hang_signal", hang_signal);
+    let evidence_timeout = section.or("evidence_timeout", Duration::from_secs(1), Value::duration);
     let rewrite = section.or("rewrite", Rewrite::default(), command::rewrite);
     let listen = section.or("listen", Vec::new(), listen::read);
     let autostart = section.or("autostart", true, Value::truth);
@@ -145,6 +147,8 @@ fn plan(
         stop_signal: stop_signal?,
         stop_timeout: stop_timeout?,
         stop_scope: stop_scope?,
+        hang_signal: hang_signal?,
+        evidence_timeout: evidence_timeout?,
         rewrite: rewrite?,
         restart: restart?,
         probes: probes?,
@@ -226,6 +230,17 @@ fn process(section: &Section<'_>, at: At<'_>) -> Option<Process> {
         no_new_privileges: no_new_privileges?,
         limits: limits?,
     })
+}
+
+/// One that a program can answer: it is to say where it hangs.
+fn hang_signal(value: Value<'_>) -> Option<Signal> {
+    let signal = command::signal(value)?;
+    if [Signal::KILL, Signal::STOP].contains(&signal) {
+        let wrong = format!("must be a signal that a program can answer, found {signal}");
+        value.refuse(Wrong::hinted(wrong, "write \"ABRT\", which Python's faulthandler answers"));
+        return None;
+    }
+    Some(signal)
 }
 
 /// A user or a group, by name or number.

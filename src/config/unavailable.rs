@@ -3,8 +3,6 @@
 //! One line each: whoever implements a key deletes its line here and reads the key in its section.
 //! A value that says what happens anyway is accepted.
 
-use std::time::Duration;
-
 use super::section::Section;
 use super::value::Value;
 use super::wrong::Wrong;
@@ -39,10 +37,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),
     (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
-    (Table::Service, "hang_signal", |it| any(command::signal(it))),
-    (Table::Service, "evidence_timeout", |it| {
-        it.duration().map(|timeout| nothing_if(timeout == Duration::from_secs(1)))
-    }),
     (Table::Service, "max_memory", |it| any(it.size())),
     (Table::Service, "warn_memory", |it| any(it.size())),
     (Table::Service, "max_cpu", |it| any(percent(it))),

@@ -69,6 +69,8 @@ pub enum Event {
     Looked { name: Name, ticket: Ticket, sight: Sight },
     /// So many more lines that a run printed show an error.
     ErrorRate { name: Name, run: u64, lines: u64 },
+    /// Enough was seen of a run that hangs: the answer to [`Effect::Examine`].
+    Examined { name: Name, ticket: Ticket },
     /// An operator wants it up. `by` is the operator's uid.
     Start { name: Name, by: u32 },
     /// An operator wants it down.
@@ -103,6 +105,9 @@ pub enum Effect {
     Probe { name: Name, probe: usize, ticket: Ticket },
     /// Look at the heartbeat file; answer with [`Event::Looked`].
     Look { name: Name, ticket: Ticket },
+    /// Write down what can be seen of a run that hangs; answer with [`Event::Examined`]. It is not
+    /// waited for longer than the service's `evidence_timeout`.
+    Examine { name: Name, pid: Pid, ticket: Ticket },
     /// No answer to this question is waited for any more; leave nothing of it behind.
     Abandon { ticket: Ticket },
     /// A probe's answer was taken in, or counted as a miss because it did not come; count it.
@@ -224,6 +229,14 @@ pub enum End {
 }
 
 impl End {
+    /// Its process was there, and did not do its work: there is something to be seen of it.
+    pub fn is_hang(&self) -> bool {
+        match self {
+            End::NeverReady(_) | End::Unhealthy(_) | End::HeartbeatLost(_) => true,
+            End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => false,
+        }
+    }
+
     /// The word for it in the status, in events and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -268,7 +281,7 @@ impl fmt::Display for Asker {
     }
 }
 
-/// What people should know about a service; the variants are the names of the events.
+/// What people should know about a service; [`Note::name`] is that of the event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
     /// A start begins; runs are counted from 1. `by`: the operator who asked for it.
@@ -285,6 +298,8 @@ pub enum Note {
     Healthy,
     /// To be restarted for it.
     Unhealthy { why: String },
+    /// Sent its `hang_signal`, which is to make it say where it hangs; `stop_signal` follows.
+    Hanging { end: End, signal: Signal, stop_signal: Signal, stop_after: Duration },
     /// Asked to stop.
     Stopping { end: End, signal: Signal, kill_after: Duration },
     /// Sent KILL, because it did not stop in time or must not be waited for.
@@ -314,7 +329,7 @@ impl Note {
             Note::Degraded { .. } => "degraded",
             Note::Healthy => "healthy",
             Note::Unhealthy { .. } => "unhealthy",
-            Note::Stopping { .. } => "stopping",
+            Note::Hanging { .. } | Note::Stopping { .. } => "stopping",
             Note::Killing { .. } => "killing",
             Note::Stuck { .. } => "stuck",
             Note::Ended { .. } => "ended",
@@ -342,6 +357,11 @@ impl fmt::Display for Note {
             Note::Degraded { why } => write!(f, "degraded: {why}"),
             Note::Healthy => f.write_str("healthy"),
             Note::Unhealthy { why } => write!(f, "unhealthy: {why}"),
+            Note::Hanging { end, signal, stop_signal, stop_after } => write!(
+                f,
+                "stopping ({end}): sent {signal}, {stop_signal} follows in {}",
+                Short(*stop_after)
+            ),
             Note::Stopping { end, signal, kill_after } => {
                 write!(f, "stopping ({end}): sent {signal}, KILL follows in {}", Short(*kill_after))
             }

@@ -149,6 +149,11 @@ impl Service {
         matches!(self.state, State::Spawning { .. } | State::Up { .. } | State::Stopping(_))
     }
 
+    /// Is its run, which hangs, looked at before it is asked to stop?
+    pub(super) fn is_examined(&self) -> bool {
+        matches!(&self.state, State::Stopping(stopping) if stopping.is_examined())
+    }
+
     /// Does its run survive KILL?
     pub fn is_stuck(&self) -> bool {
         matches!(&self.state, State::Stopping(stopping) if stopping.is_stuck())
@@ -258,7 +263,10 @@ impl Service {
             State::Waiting | State::Backoff { .. } | State::Failed => self.down(turn),
             State::Up { .. } => self.terminate(End::Asked(Asker::Operator(by)), turn),
             State::Spawning { stop } => *stop = Some(by),
-            State::Stopping(stopping) => stopping.next = None,
+            State::Stopping(stopping) => {
+                stopping.next = None;
+                self.terminate(End::Asked(Asker::Operator(by)), turn);
+            }
             State::Down | State::Done => {}
         }
     }

@@ -1,14 +1,18 @@
-//! A run on its way out: asked to stop, killed, or found to survive even that.
+//! A run on its way out: looked at if it hangs, asked to stop, killed, or found to survive even that.
 
 use std::time::Duration;
 
-use super::event::{Effect, End, Exit, Note, Pid, Time};
+use super::event::{Effect, End, Exit, Note, Pid, Ticket, Time};
 use super::service::{Service, State};
 use super::turn::Turn;
 use crate::plan::{Scope, Signal};
 
 /// How long a killed process may take to disappear before people are told that it hangs.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a hung run has to say where it hangs once it was sent its `hang_signal`: Python's
+/// faulthandler takes milliseconds for hundreds of threads.
+const HANG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run on its way out.
 #[derive(Debug)]
@@ -32,8 +36,14 @@ impl Stopping {
         self.phase == Phase::Stuck
     }
 
+    /// Is it looked at, or left to speak, before it is asked to stop?
+    pub(super) fn is_examined(&self) -> bool {
+        matches!(self.phase, Phase::Evidence { .. } | Phase::Hang { .. })
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         match self.phase {
+            Phase::Evidence { until, .. } | Phase::Hang { until } => Some(until),
             Phase::Stop { kill_at } => Some(kill_at),
             Phase::Kill { stuck_at } => Some(stuck_at),
             Phase::Stuck => None,
@@ -43,6 +53,10 @@ impl Stopping {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// What can be seen of it is being written down, while it still hangs.
+    Evidence { ticket: Ticket, until: Time },
+    /// Sent its `hang_signal`, to say itself where it hangs.
+    Hang { until: Time },
     /// Asked to stop.
     Stop { kill_at: Time },
     /// Killed.
@@ -52,9 +66,16 @@ enum Phase {
 }
 
 impl Service {
-    /// Asks its run to stop, because of `end`; kills it if it does not in time.
+    /// Ends its run because of `end`: one that hangs is looked at first, then it is asked to stop, and
+    /// killed if it does not in time. Whoever asks does not wait for a look.
     pub(super) fn terminate(&mut self, end: End, turn: &mut Turn<'_>) {
         self.note_if_stable(turn);
+        if let (State::Stopping(stopping), End::Asked(_)) = (&self.state, &end) {
+            if stopping.is_examined() {
+                self.go_on(Service::ask_to_stop, turn);
+            }
+            return;
+        }
         let State::Up { pid, since, health } = &self.state else {
             return;
         };
@@ -63,14 +84,61 @@ impl Service {
         if let End::NeverReady(why) | End::Unhealthy(why) | End::HeartbeatLost(why) = &end {
             turn.note(&self.plan.name, Note::Unhealthy { why: why.clone() });
         }
-        let (signal, kill_after) = (self.plan.stop_signal, self.plan.stop_timeout);
-        let phase = Phase::Stop { kill_at: turn.now + kill_after };
-        turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
+        let phase = if end.is_hang() && !turn.leaving {
+            self.examine(pid, turn)
+        } else {
+            self.ask_to_stop(pid, &end, turn)
+        };
         self.state = State::Stopping(Stopping { pid, end, uptime, exit: None, next: None, phase });
-        let to = self.plan.stop_scope;
-        turn.effect(Effect::Signal { pid, signal, to });
-        // A stopped process cannot heed anything.
-        turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });
+    }
+
+    fn examine(&self, pid: Pid, turn: &mut Turn<'_>) -> Phase {
+        let ticket = turn.ticket();
+        turn.effect(Effect::Examine { name: self.plan.name.clone(), pid, ticket });
+        Phase::Evidence { ticket, until: turn.now + self.plan.evidence_timeout }
+    }
+
+    fn ask_where(&self, pid: Pid, end: &End, turn: &mut Turn<'_>) -> Phase {
+        let Some(signal) = self.plan.hang_signal else {
+            return self.ask_to_stop(pid, end, turn);
+        };
+        let (end, stop_after) = (end.clone(), HANG_PATIENCE);
+        let stop_signal = self.plan.stop_signal;
+        turn.note(&self.plan.name, Note::Hanging { end, signal, stop_signal, stop_after });
+        // Whoever hangs may be one of its workers.
+        send(pid, signal, Scope::Group, turn);
+        Phase::Hang { until: turn.now + HANG_PATIENCE }
+    }
+
+    fn ask_to_stop(&self, pid: Pid, end: &End, turn: &mut Turn<'_>) -> Phase {
+        let (signal, kill_after) = (self.plan.stop_signal, self.plan.stop_timeout);
+        turn.note(&self.plan.name, Note::Stopping { end: end.clone(), signal, kill_after });
+        send(pid, signal, self.plan.stop_scope, turn);
+        Phase::Stop { kill_at: turn.now + kill_after }
+    }
+
+    /// Begins the next phase of its stop.
+    fn go_on(
+        &mut self,
+        phase: fn(&Service, Pid, &End, &mut Turn<'_>) -> Phase,
+        turn: &mut Turn<'_>,
+    ) {
+        if let State::Stopping(stopping) = &self.state {
+            let next = phase(self, stopping.pid, &stopping.end, turn);
+            if let State::Stopping(stopping) = &mut self.state {
+                stopping.phase = next;
+            }
+        }
+    }
+
+    /// Enough was seen of its run. A look at an earlier run bears another ticket.
+    pub(super) fn examined(&mut self, ticket: Ticket, turn: &mut Turn<'_>) {
+        if let State::Stopping(stopping) = &self.state
+            && let Phase::Evidence { ticket: asked, .. } = stopping.phase
+            && asked == ticket
+        {
+            self.go_on(Service::ask_where, turn);
+        }
     }
 
     /// Kills at once what would be killed in time.
@@ -91,6 +159,11 @@ impl Service {
     pub(super) fn tick_stopping(&mut self, turn: &mut Turn<'_>) {
         let State::Stopping(stopping) = &mut self.state else { return };
         match stopping.phase {
+            // The kernel does not show more.
+            Phase::Evidence { until, .. } if until <= turn.now => {
+                self.go_on(Service::ask_where, turn);
+            }
+            Phase::Hang { until } if until <= turn.now => self.go_on(Service::ask_to_stop, turn),
             Phase::Stop { kill_at } if kill_at <= turn.now => {
                 let why = match stopping.exit {
                     None => "it did not stop in time",
@@ -103,7 +176,11 @@ impl Service {
                 let pid = stopping.pid;
                 turn.note(&self.plan.name, Note::Stuck { pid });
             }
-            Phase::Stop { .. } | Phase::Kill { .. } | Phase::Stuck => {}
+            Phase::Evidence { .. }
+            | Phase::Hang { .. }
+            | Phase::Stop { .. }
+            | Phase::Kill { .. }
+            | Phase::Stuck => {}
         }
     }
 
@@ -126,7 +203,14 @@ impl Service {
                 match (stopping.phase, self.plan.stop_scope) {
                     // The rest has what is left of the time.
                     (Phase::Stop { .. }, Scope::Main) => turn.effect(Effect::Await { pid }),
-                    (Phase::Stop { .. }, Scope::Group) | (Phase::Kill { .. } | Phase::Stuck, _) => {
+                    (Phase::Stop { .. }, Scope::Group)
+                    | (
+                        Phase::Evidence { .. }
+                        | Phase::Hang { .. }
+                        | Phase::Kill { .. }
+                        | Phase::Stuck,
+                        _,
+                    ) => {
                         stopping.phase = phase;
                         turn.effect(Effect::Sweep { pid });
                     }
@@ -152,4 +236,10 @@ impl Service {
             debug_assert!(false, "a service is gone that was not stopping");
         }
     }
+}
+
+/// Sends a signal that is to be heeded; a stopped process cannot heed anything.
+fn send(pid: Pid, signal: Signal, to: Scope, turn: &mut Turn<'_>) {
+    turn.effect(Effect::Signal { pid, signal, to });
+    turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });
 }

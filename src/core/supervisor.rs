@@ -147,6 +147,9 @@ impl Supervisor {
             Event::ErrorRate { name, run, lines } => {
                 with(services, &name, |it| it.erred(run, lines, &mut turn));
             }
+            Event::Examined { name, ticket } => {
+                with(services, &name, |it| it.examined(ticket, &mut turn));
+            }
             Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
             Event::Start { name, by } => with(services, &name, |it| it.start(by, &mut turn)),
             Event::Restart { name, by } => with(services, &name, |it| it.restart(by, &mut turn)),
@@ -244,7 +247,10 @@ impl Supervisor {
         let needed: BTreeSet<Name> = needed.iter().map(|it| it.name().clone()).collect();
         for nth in (0..self.services.len()).rev() {
             let service = &self.services[nth];
-            if matches!(service.state, State::Up { .. }) && !needed.contains(service.name()) {
+            let is_next =
+                matches!(service.state, State::Up { .. }) && !needed.contains(service.name());
+            // A run that is on its way out already goes on without further looks at it.
+            if is_next || service.is_examined() {
                 self.act(nth, now, out, |it, turn| it.terminate(End::Asked(Asker::Shutdown), turn));
             }
         }

@@ -65,6 +65,26 @@ fn parse(line: &str) -> Option<Listener> {
     })
 }
 
+/// A line of `/proc/PID/net/tcp` and its like for people: the inode, and `tcp 10.0.0.2:4711 →
+/// 10.0.0.5:5432`. `kind`: the name of the table.
+pub(crate) fn described(line: &str, kind: &str) -> Option<(u64, String)> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (local, remote) = (address(fields.get(1)?)?, address(fields.get(2)?)?);
+    let inode = fields.get(9)?.parse().ok()?;
+    let kind = kind.trim_end_matches('6');
+    // Source: the kernel's `include/net/tcp_states.h`.
+    let state = match *fields.get(3)? {
+        "0A" if kind == "tcp" => return Some((inode, format!("{kind} listens at {local}"))),
+        "02" => ", not answered yet",
+        "08" => ", closed by the peer",
+        _ => "",
+    };
+    if remote.port() == 0 {
+        return Some((inode, format!("{kind} {local}")));
+    }
+    Some((inode, format!("{kind} {local} → {remote}{state}")))
+}
+
 /// Words of 32 bits as they lie in memory, in hexadecimal; then the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
@@ -134,6 +154,20 @@ mod tests {
         for bad in ["", ":", "0100007F", "0100007F:1F400", "01:1", "ääää:1"] {
             assert_eq!(read(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn sockets_are_shown_with_both_ends() {
+        let line = |state: &str, remote: &str| {
+            let rest = "00000000:00000000 00:00000000 00000000     0        0 4242 1 x";
+            described(&format!("   0: 0100007F:1F40 {remote} {state} {rest}"), "tcp6").unwrap()
+        };
+        let peer = "0500000A:1538";
+        assert_eq!(line("0A", "00000000:0000"), (4242, "tcp listens at 127.0.0.1:8000".to_owned()));
+        assert_eq!(line("01", peer).1, "tcp 127.0.0.1:8000 → 10.0.0.5:5432");
+        assert_eq!(line("08", peer).1, "tcp 127.0.0.1:8000 → 10.0.0.5:5432, closed by the peer");
+        assert_eq!(described("sl local_address rem_address", "tcp"), None);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 pub mod clock;
 pub mod env_file;
+pub mod evidence;
 pub mod inbox;
 pub mod leftover;
 pub mod notify;
+pub mod pressure;
 pub mod signal;
 pub mod sockets;
 pub mod sole;
@@ -20,6 +22,7 @@ mod child;
 mod ending;
 mod environment;
 mod failure;
+pub(crate) mod family;
 mod files;
 mod group;
 mod identity;

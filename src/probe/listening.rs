@@ -4,20 +4,18 @@
 //! 127.0.0.1 alone, where nobody from outside reaches it. `/proc` is read off the loop, and nothing
 //! is ever sent.
 
-mod tree;
-
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
-use self::tree::{Tree, everybody};
 use super::miss;
 use crate::core::event::{Answer, Pid, Short};
 use crate::net::client::Limits;
 use crate::net::client::aside::aside;
 use crate::net::client::words::{one_line, plain};
+use crate::os::family::{Tree, everybody};
 use crate::os::listeners::{Listener, holds, listeners, shown};
 use crate::plan::Class;
 

@@ -44,6 +44,7 @@ impl Page {
             Note::Miss { .. }
             | Note::Degraded { .. }
             | Note::Unhealthy { .. }
+            | Note::Hanging { .. }
             | Note::Stopping { .. }
             | Note::Killing { .. }
             | Note::Stuck { .. }

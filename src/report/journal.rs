@@ -162,6 +162,7 @@ fn level(note: &Note, weight: Weight) -> Level {
         | Note::Ready { .. }
         | Note::Miss { .. }
         | Note::Healthy
+        | Note::Hanging { .. }
         | Note::Stopping { .. }
         | Note::Ended { .. }
         | Note::Backoff { .. }

@@ -54,6 +54,11 @@ enum Fields<'a> {
     Why {
         why: &'a str,
     },
+    Hanging {
+        reason: &'static str,
+        signal: String,
+        stop_after_seconds: f64,
+    },
     Stopping {
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +126,11 @@ fn fields(note: &Note) -> Fields<'_> {
         },
         Note::Degraded { why } | Note::Unhealthy { why } => Fields::Why { why },
         Note::Killing { why } => Fields::Why { why },
+        Note::Hanging { end, signal, stop_after, .. } => Fields::Hanging {
+            reason: end.reason(),
+            signal: signal.to_string(),
+            stop_after_seconds: seconds(*stop_after),
+        },
         Note::Stopping { end, signal, kill_after } => Fields::Stopping {
             reason: end.reason(),
             by: operator(end),

@@ -110,6 +110,7 @@ impl Metrics {
             | Note::Degraded { .. }
             | Note::Healthy
             | Note::Unhealthy { .. }
+            | Note::Hanging { .. }
             | Note::Stopping { .. }
             | Note::Killing { .. }
             | Note::Stuck { .. }

@@ -16,6 +16,7 @@ use crate::core::event::{Answer, Effect, Event, Pid, Short, SpawnFailure, Ticket
 use crate::core::{Service, State, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
+use crate::os::evidence::Examiner;
 use crate::os::signal::Signals;
 use crate::os::sockets::{Handed, Passed};
 use crate::os::{Happening, Output, Processes, Stream};
@@ -56,6 +57,7 @@ pub(super) struct World {
     pub(super) metrics: Arc<Metrics>,
     prober: Prober,
     looker: Looker,
+    examiner: Examiner,
     answers: mpsc::Receiver<Event>,
     signals: Signals,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -85,7 +87,8 @@ impl World {
             journal,
             metrics,
             prober: Prober::new(tell.clone()),
-            looker: Looker::new(tell),
+            looker: Looker::new(tell.clone()),
+            examiner: Examiner::new(tell),
             answers,
             signals,
             requests,
@@ -193,6 +196,9 @@ impl World {
                     it.looker.look(&service.plan.name, ticket, &heartbeat.file);
                 }
             }),
+            Effect::Examine { name, pid, ticket } => {
+                self.with(core, &name, |it, service| it.examine(service, pid, ticket));
+            }
             Effect::Abandon { ticket } => {
                 self.prober.abandon(ticket);
                 if self.asked.remove(&ticket).is_some() {
@@ -278,6 +284,11 @@ impl World {
                 self.processes.spawn_probe(ticket, plan, command);
             }
         }
+    }
+
+    fn examine(&mut self, service: &Service, pid: Pid, ticket: Ticket) {
+        let plan = &service.plan;
+        let _look = self.examiner.examine(&plan.name, ticket, pid, plan.evidence_timeout);
     }
 
     fn answered(&mut self, service: &Service, nth: usize, answer: &Answer, took: Duration) {

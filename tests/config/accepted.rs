@@ -40,6 +40,7 @@ fn a_service_with_nothing_but_a_command_has_the_documented_defaults() {
     assert_eq!((api.umask, api.nice, api.oom_score_adj), (0o022, 0, 0));
     assert_eq!((api.oneshot, api.autostart, api.essential), (false, true, false));
     assert_eq!((api.start_timeout, api.stop_timeout), (seconds(60), seconds(8)));
+    assert_eq!((api.hang_signal, api.evidence_timeout), (None, seconds(1)));
     assert_eq!((api.stop_signal, api.stop_scope), (Signal::TERM, Scope::Group));
     let restart = &api.restart;
     assert_eq!(restart.policy, Policy::Always);
@@ -83,6 +84,7 @@ fn everything_that_is_written_is_in_the_plan() {
     assert_eq!(api.umask, 0o077);
     assert_eq!(api.after, ["migrate".into()]);
     assert_eq!(api.stop_signal, Signal(2));
+    assert_eq!((api.hang_signal, api.evidence_timeout), (Some(Signal::ABRT), seconds(2)));
     let pass_on = |it| api.rewrite.apply(it);
     assert_eq!(pass_on(Signal::HUP), Some(Signal::USR1));
     assert_eq!(pass_on(Signal::TERM), Some(Signal(3)));

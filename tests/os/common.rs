@@ -110,6 +110,8 @@ pub(crate) fn service(command: &[&str]) -> Service {
         stop_signal: Signal::TERM,
         stop_timeout: LIMIT,
         stop_scope: Scope::Group,
+        hang_signal: None,
+        evidence_timeout: Duration::from_secs(1),
         rewrite: Rewrite::default(),
         restart: Restart {
             policy: Policy::Always,

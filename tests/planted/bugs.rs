@@ -304,13 +304,48 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     stopping(
         "a stopped process is left stopped",
-        "        turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });\n",
+        "    turn.effect(Effect::Signal { pid, signal: Signal::CONT, to });\n",
         "",
     ),
     service(
         "the end of a run takes the operator's failure",
         "State::Stopping(stopping) => stopping.next = Some(by),",
         "State::Stopping(stopping) => {\n                stopping.end = End::Asked(Asker::Operator(by));\n                stopping.next = Some(by);\n            }",
+    ),
+    stopping(
+        "a look at a hung run has no end",
+        "Phase::Evidence { until, .. } | Phase::Hang { until } => Some(until),",
+        "Phase::Hang { until } => Some(until),\n            Phase::Evidence { .. } => None,",
+    ),
+    stopping(
+        "a hung run that was asked where it hangs is never asked to stop",
+        "Phase::Evidence { until, .. } | Phase::Hang { until } => Some(until),",
+        "Phase::Evidence { until, .. } => Some(until),\n            Phase::Hang { .. } => None,",
+    ),
+    stopping(
+        "whoever wants a hung run down waits for the look at it",
+        "if stopping.is_examined() {",
+        "if stopping.deadline().is_none() {",
+    ),
+    stopping(
+        "the end of keepup waits for a look at a hung run",
+        "if end.is_hang() && !turn.leaving {",
+        "if end.is_hang() {",
+    ),
+    stopping(
+        "a look at an earlier run ends that at the next one",
+        "            && asked == ticket\n",
+        "            && (asked == ticket || asked != ticket)\n",
+    ),
+    stopping(
+        "a run that a hung look finds gone is asked where it hangs",
+        "                stopping.phase = phase;\n",
+        "                if !stopping.is_examined() {\n                    stopping.phase = phase;\n                }\n",
+    ),
+    supervisor(
+        "a hung run that is looked at holds up the end of keepup",
+        "if is_next || service.is_examined() {",
+        "if is_next {",
     ),
     supervisor(
         "a stall is not seen",

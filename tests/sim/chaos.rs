@@ -94,6 +94,8 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.start_timeout = chance.time(s(30));
         it.stop_timeout = chance.time(s(10));
         it.stop_scope = chance.of(&[Scope::Group, Scope::Main]);
+        it.evidence_timeout = chance.time(s(3));
+        it.hang_signal = chance.maybe(2, |_| Signal::ABRT);
         it.restart = restart_plan(chance);
         it.logs.errors = chance.maybe(3, |_| errors(20));
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
@@ -137,6 +139,8 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         spawn_fails: chance.maybe(10, |_| "cannot fork".to_owned()),
         exits: chance.maybe(2, |it| (it.time(s(60)), any_exit(it))),
         obeys: (!chance.once_in(4)).then(|| (chance.time(s(5)), any_exit(chance))),
+        confesses: chance.maybe(2, |it| (it.time(s(3)), any_exit(it))),
+        examined: chance.maybe(2, |it| it.maybe(2, |it| it.time(s(4)))).unwrap_or(Some(s(0))),
         kill_takes: (!chance.once_in(20)).then(|| chance.time(s(1))),
         gone_takes: (!chance.once_in(30))
             .then(|| chance.maybe(5, |it| it.time(s(8))).unwrap_or_default()),

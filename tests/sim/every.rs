@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keepup::core::event::{Event, Exit};
-use keepup::plan::{OnCap, Policy, Role, Service};
+use keepup::plan::{OnCap, Policy, Role, Service, Signal};
 
 use crate::plans::{ms, on_failure_at_most, probe, s, service, socket};
 use crate::script::{
@@ -83,6 +83,7 @@ fn behaviours() -> Vec<Run> {
         unspawnable("cannot fork"),
         Run { spawn_takes: ms(1_500), ..ignores_term() },
         answers([(s(0), pass()), (ms(500), silence())]),
+        Run { examined: None, ..answers([(s(0), pass()), (ms(500), silence())]) },
         Run { kill_takes: None, ..ignores_term() },
     ]
 }
@@ -98,6 +99,8 @@ fn play(mut service: Service, run: Run, history: [usize; STEPS]) -> usize {
             it.failures = 2;
         });
         service.probes.push(quick);
+        service.evidence_timeout = ms(1_500);
+        service.hang_signal = Some(Signal::ABRT);
     }
     let mut sim = Sim::new([(service, vec![run])]);
     sim.run_until(Duration::ZERO);

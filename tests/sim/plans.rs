@@ -59,6 +59,8 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         stop_signal: Signal::TERM,
         stop_timeout: s(8),
         stop_scope: Scope::Group,
+        hang_signal: None,
+        evidence_timeout: s(1),
         rewrite: Rewrite::default(),
         restart: restart_defaults(),
         probes: Vec::new(),

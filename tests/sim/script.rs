@@ -19,6 +19,10 @@ pub(crate) struct Run {
     pub(crate) exits: Option<(Duration, Exit)>,
     /// What the stop signal leads to, and after how long.
     pub(crate) obeys: Option<(Duration, Exit)>,
+    /// What its hang signal leads to, if that is another one; `None`: it says where it hangs, and lives.
+    pub(crate) confesses: Option<(Duration, Exit)>,
+    /// How long it takes to see all of it while it hangs; `None`: for ever.
+    pub(crate) examined: Option<Duration>,
     /// How long a killed process takes to die; `None`: it hangs in the kernel.
     pub(crate) kill_takes: Option<Duration>,
     /// How long the rest of it takes to go; `None`: it hangs in the kernel.
@@ -51,6 +55,8 @@ pub(crate) fn well() -> Run {
         spawn_fails: None,
         exits: None,
         obeys: Some((ms(100), terminated())),
+        confesses: None,
+        examined: Some(Duration::ZERO),
         kill_takes: Some(ms(50)),
         gone_takes: Some(Duration::ZERO),
         rest_takes: Some(Duration::ZERO),

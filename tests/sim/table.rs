@@ -29,11 +29,12 @@ enum Deed {
     Miss,
     Late,
     Errors,
+    Examined,
     Deadline,
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 14] = [
+const DEEDS: [(&str, Deed); 15] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -46,6 +47,7 @@ const DEEDS: [(&str, Deed); 14] = [
     ("miss", Deed::Miss),
     ("late answer", Deed::Late),
     ("error lines", Deed::Errors),
+    ("examined", Deed::Examined),
     ("deadline", Deed::Deadline),
     ("shutdown", Deed::Shutdown),
 ];
@@ -55,6 +57,9 @@ struct Bench {
     core: Supervisor,
     now: Time,
     asked: Option<Ticket>,
+    examined: Option<Ticket>,
+    /// How far its stop has come, if it hangs.
+    hung: Option<&'static str>,
     killed: bool,
     swept: bool,
     awaited: bool,
@@ -81,6 +86,8 @@ impl Bench {
             core,
             now: Time(s(1)),
             asked: None,
+            examined: None,
+            hung: None,
             killed: false,
             swept: false,
             awaited: false,
@@ -119,6 +126,7 @@ impl Bench {
             Deed::ExitZero | Deed::ExitOne => runs && !self.swept && !self.awaited,
             Deed::Gone => self.swept || self.awaited,
             Deed::Pass | Deed::Miss => self.asked.is_some(),
+            Deed::Examined => self.examined.is_some(),
             Deed::Deadline => self.core.deadline().is_some(),
         }
     }
@@ -147,6 +155,9 @@ impl Bench {
             Deed::Miss => answer(Answer::Miss(miss), self.asked.take()),
             Deed::Late => answer(Answer::Miss(miss), None),
             Deed::Errors => Event::ErrorRate { name, run: self.service().run, lines: 1_000 },
+            Deed::Examined => {
+                Event::Examined { name, ticket: self.examined.take().unwrap_or_default() }
+            }
             Deed::Shutdown => Event::Shutdown,
             Deed::Deadline => {
                 self.now = self.core.deadline().unwrap();
@@ -176,6 +187,7 @@ impl Bench {
             Effect::Signal { signal: Signal::CONT, .. } => return,
             Effect::Signal { signal, .. } => {
                 self.killed |= *signal == Signal::KILL;
+                self.hung = (*signal == Signal::ABRT).then_some("hanging");
                 signal.to_string().replace("SIG", "")
             }
             Effect::Await { .. } => {
@@ -189,6 +201,11 @@ impl Bench {
             Effect::Probe { ticket, .. } => {
                 self.asked = Some(*ticket);
                 "ask".to_owned()
+            }
+            Effect::Examine { ticket, .. } => {
+                self.examined = Some(*ticket);
+                self.hung = Some("examining");
+                "examine".to_owned()
             }
             Effect::Abandon { .. } => {
                 self.asked = None;
@@ -223,7 +240,7 @@ impl Bench {
             State::Stopping(_) if self.swept => "sweeping",
             State::Stopping(_) if self.killed => "killing",
             State::Stopping(_) if self.awaited => "lingering",
-            State::Stopping(_) => "stopping",
+            State::Stopping(_) => self.hung.unwrap_or("stopping"),
             State::Done => "done",
             State::Failed => "failed",
         }
@@ -250,8 +267,9 @@ impl Bench {
 
 /// How each state is reached.
 fn state(word: &str) -> Option<Bench> {
-    use Deed::{Deadline, ExitOne, ExitZero, Gone, Pass, Spawned, Stop};
+    use Deed::{Deadline, Examined, ExitOne, ExitZero, Gone, Miss, Pass, Spawned, Stop};
     let any = |_: &mut Service| {};
+    let asks_where = |it: &mut Service| it.hang_signal = Some(Signal::ABRT);
     let up = [Spawned, Pass];
     Some(match word {
         "waiting" => {
@@ -267,6 +285,10 @@ fn state(word: &str) -> Option<Bench> {
         "stopping" => Bench::after(any, &[Spawned, Pass, Stop]),
         "lingering" => {
             Bench::after(|it| it.stop_scope = Scope::Main, &[Spawned, Pass, Stop, ExitZero])
+        }
+        "examining" => Bench::after(asks_where, &[Spawned, Pass, Deadline, Miss, Deadline, Miss]),
+        "hanging" => {
+            Bench::after(asks_where, &[Spawned, Pass, Deadline, Miss, Deadline, Miss, Examined])
         }
         "killing" => Bench::after(any, &[Spawned, Pass, Stop, Deadline]),
         "stuck" => Bench::after(any, &[Spawned, Pass, Stop, Deadline, Deadline]),
@@ -287,7 +309,7 @@ fn state(word: &str) -> Option<Bench> {
     })
 }
 
-const STATES: [&str; 16] = [
+const STATES: [&str; 18] = [
     "waiting",
     "down",
     "spawning",
@@ -295,6 +317,8 @@ const STATES: [&str; 16] = [
     "starting",
     "up",
     "asked",
+    "examining",
+    "hanging",
     "stopping",
     "lingering",
     "killing",

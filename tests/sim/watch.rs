@@ -13,6 +13,9 @@ use crate::world::Process;
 /// More effects than that of one event are no answer but a flood.
 const EFFECTS_MAX: usize = 200;
 
+/// What a hung run gets to answer its hang signal.
+const HANG_PATIENCE: Duration = Duration::from_secs(1);
+
 pub(crate) type Verdict = Result<(), String>;
 
 pub(crate) struct Watch {
@@ -24,6 +27,8 @@ pub(crate) struct Watch {
     /// keepup was asked to end.
     ending: bool,
     stalled: Duration,
+    /// How long the host stood still, everything together.
+    gap: Duration,
 }
 
 struct Watched {
@@ -35,6 +40,8 @@ struct Watched {
     stuck: bool,
     /// Its sockets are held.
     held: bool,
+    /// Found to hang, and not asked to stop yet.
+    hung_at: Option<Time>,
     up_at: Time,
     touched: Option<Time>,
     /// The last touch before the look that is under way, and the one before the last that came back:
@@ -88,6 +95,7 @@ impl Watch {
                 stopped: past.stopped && service.restart.policy == Policy::UnlessStopped,
                 stuck: false,
                 held: false,
+                hung_at: None,
                 up_at: Time::default(),
                 touched: None,
                 looked: None,
@@ -103,6 +111,7 @@ impl Watch {
             leaving_since: None,
             ending: false,
             stalled: Duration::ZERO,
+            gap: Duration::ZERO,
         }
     }
 
@@ -112,6 +121,7 @@ impl Watch {
 
     pub(crate) fn stalled(&mut self, gap: Duration) {
         self.stalled += gap;
+        self.gap += gap;
     }
 
     fn of(&mut self, name: &Name) -> &mut Watched {
@@ -150,6 +160,7 @@ impl Watch {
             | Event::SpawnFailed { .. }
             | Event::Exited { .. }
             | Event::Gone { .. }
+            | Event::Examined { .. }
             | Event::Start { .. }
             | Event::Restart { .. }
             | Event::ErrorRate { .. } => {}
@@ -202,6 +213,10 @@ impl Watch {
                 watched.looked = watched.touched;
                 self.asks(name, None, *ticket)
             }
+            Effect::Examine { pid, .. } => {
+                let lives = processes.get(pid).is_some_and(|it| it.main_lives && !it.stopping);
+                ensure(lives, "a look at a process that is gone, or on its way out")
+            }
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
                 Some((name, Some(nth))) => {
                     self.of(&name).misses[nth].0 += 1;
@@ -242,17 +257,21 @@ impl Watch {
                 return ensure(retries && after <= *retry, "attempts that are not wanted");
             }
             Note::Stuck { .. } => watched.stuck = true,
+            Note::Unhealthy { .. } => watched.hung_at = Some(now),
+            Note::Killing { .. } => watched.hung_at = None,
             Note::Ended { .. } => {
-                watched.stuck = false;
+                (watched.stuck, watched.hung_at) = (false, None);
                 watched.follows = Follows::Nothing;
             }
-            Note::Stopping { end, .. } => return watched.has_reason(now, end),
+            Note::Hanging { end, .. } => return watched.has_reason(now, end),
+            Note::Stopping { end, .. } => {
+                watched.hung_at = None;
+                return watched.has_reason(now, end);
+            }
             Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }
             | Note::Healthy
-            | Note::Unhealthy { .. }
-            | Note::Killing { .. }
             | Note::GaveUp { retry: None, .. }
             | Note::Down
             | Note::Done => {}
@@ -284,7 +303,8 @@ impl Watch {
                 service.pid() == process.map(|it| *it.0),
                 "the core and the world know different processes",
             ))?;
-            named(self.in_order(service, core, process.map(|it| it.1), spawning(name)))?;
+            let process = process.map(|it| it.1);
+            named(self.in_order(now, service, core, process, spawning(name)))?;
         }
         for (name, _) in self.asked.values() {
             let up = matches!(core.service(name).map(|it| &it.state), Some(State::Up { .. }));
@@ -295,6 +315,7 @@ impl Watch {
 
     fn in_order(
         &self,
+        now: Time,
         service: &keepup::core::Service,
         core: &Supervisor,
         process: Option<&Process>,
@@ -336,6 +357,13 @@ impl Watch {
                 ensure(!asks || deadline.is_some(), "nobody asks it any more")
             }
             State::Stopping(_) => {
+                let lives = process.is_some_and(|it| it.main_lives && !it.killed);
+                let wanted_down = watched.stopped || core.is_leaving();
+                let asked = process.is_some_and(|it| it.stopping);
+                ensure(!lives || !wanted_down || asked, "whoever wants it down waits for a look")?;
+                let limit = watched.plan.evidence_timeout + HANG_PATIENCE;
+                let late = watched.hung_at.is_some_and(|at| at + limit + self.gap < now);
+                ensure(!lives || !late, "a hung run is looked at for too long")?;
                 ensure(
                     process.is_some_and(|it| it.main_lives || it.swept || it.awaited),
                     "what it left behind is not swept up",

@@ -61,7 +61,10 @@ pub(crate) struct Process {
     pub(crate) swept: bool,
     pub(crate) awaited: bool,
     run: Run,
-    stopping: bool,
+    /// Sent its hang signal, which is not its stop signal.
+    spoke: bool,
+    /// Sent its stop signal.
+    pub(crate) stopping: bool,
 }
 
 enum Due {
@@ -72,6 +75,7 @@ enum Due {
     Goes(Pid),
     Answers { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     Sees { name: Name, ticket: Ticket, sight: Sight },
+    Examined { name: Name, ticket: Ticket },
     Touches(Pid),
 }
 
@@ -303,6 +307,7 @@ impl Sim {
                 self.send(Event::Probed { name, ticket, answer, took });
             }
             Due::Sees { name, ticket, sight } => self.send(Event::Looked { name, ticket, sight }),
+            Due::Examined { name, ticket } => self.send(Event::Examined { name, ticket }),
             Due::Touches(pid) => {
                 // On a file system that hangs it cannot touch anything either.
                 let touches = |it: &&Process| {
@@ -330,6 +335,7 @@ impl Sim {
                 | Due::Goes(_)
                 | Due::Answers { .. }
                 | Due::Sees { .. }
+                | Due::Examined { .. }
                 | Due::Touches(_) => ((at + gap, nth), due),
             };
             self.agenda = agenda.into_iter().map(shift).collect();
@@ -366,6 +372,7 @@ impl Sim {
             swept: false,
             awaited: false,
             run,
+            spoke: false,
             stopping: false,
         };
         self.processes.insert(pid, process);
@@ -409,6 +416,11 @@ impl Sim {
             }
             Effect::Probe { name, probe, ticket } => self.asked(name, probe, ticket),
             Effect::Look { name, ticket } => self.look(name, ticket),
+            Effect::Examine { name, pid, ticket } => {
+                if let Some(takes) = self.processes[&pid].run.examined {
+                    self.plan(takes, Due::Examined { name, ticket });
+                }
+            }
             Effect::Abandon { .. } | Effect::Answered { .. } | Effect::Save => {}
             Effect::Note { name, note } => self.write(&format!("{name} {note}")),
             Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
@@ -425,11 +437,16 @@ impl Sim {
 
     fn signal(&mut self, pid: Pid, signal: Signal) {
         let process = self.processes.get_mut(&pid).unwrap();
+        let plan = &self.core.service(&process.name).unwrap().plan;
+        let asks_where = plan.hang_signal == Some(signal) && plan.stop_signal != signal;
         let death = if signal == Signal::KILL {
             process.killed = true;
             process.run.kill_takes.map(|takes| (takes, killed()))
         } else if signal == Signal::CONT {
             None
+        } else if asks_where {
+            let first = !std::mem::replace(&mut process.spoke, true);
+            process.run.confesses.filter(|_| first)
         } else {
             let first = !std::mem::replace(&mut process.stopping, true);
             process.run.obeys.filter(|_| first)

@@ -3,6 +3,7 @@
 mod budget;
 mod classics;
 mod errors;
+mod hanging;
 mod health;
 mod heart;
 mod operator;

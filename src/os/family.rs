@@ -4,13 +4,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::marker::VARIABLE;
+use super::procfs;
 use crate::core::event::Pid;
-use crate::os::marker::VARIABLE;
-use crate::os::procfs;
 
 /// The processes of a run.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     pids: HashSet<Pid>,
     /// What marks the run in the environment of all that it starts.
     mark: Option<Vec<u8>>,
@@ -18,37 +18,42 @@ pub(super) struct Tree {
 
 impl Tree {
     /// The main process, its session, its group, and all who descend from one of these.
-    pub(super) fn of(main: Pid) -> Tree {
-        let all: HashMap<Pid, procfs::Stat> =
-            everybody().filter_map(|pid| Some((pid, procfs::stat(pid)?))).collect();
-        let mut pids = HashSet::from([main]);
-        let mut grew = true;
-        while grew {
-            let belongs = |it: &procfs::Stat| {
-                it.session == main || it.group == main || pids.contains(&it.parent)
-            };
-            let more: Vec<Pid> = all.iter().filter(|it| belongs(it.1)).map(|it| *it.0).collect();
-            let before = pids.len();
-            pids.extend(more);
-            grew = pids.len() > before;
-        }
-        Tree { pids, mark: mark(main) }
+    pub(crate) fn of(main: Pid) -> Tree {
+        Tree { pids: descendants(main), mark: mark(main) }
     }
 
-    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+    pub(crate) fn pids(&self) -> impl Iterator<Item = Pid> {
         self.pids.iter().copied()
     }
 
     /// It strayed from the tree, but was started by it.
-    pub(super) fn is_marked(&self, pid: Pid) -> bool {
+    pub(crate) fn is_marked(&self, pid: Pid) -> bool {
         let (Some(own), Some(its)) = (&self.mark, mark(pid)) else { return false };
         // Keepups nest, and each appends its own mark.
         its.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b':', ..]))
     }
 }
 
+/// The main process, its session, its group, and all who descend from one of these; without those
+/// that only a mark tells of. Reads nothing that can hang.
+pub(crate) fn descendants(main: Pid) -> HashSet<Pid> {
+    let all: HashMap<Pid, procfs::Stat> =
+        everybody().filter_map(|pid| Some((pid, procfs::stat(pid)?))).collect();
+    let mut pids = HashSet::from([main]);
+    let mut grew = true;
+    while grew {
+        let belongs =
+            |it: &procfs::Stat| it.session == main || it.group == main || pids.contains(&it.parent);
+        let more: Vec<Pid> = all.iter().filter(|it| belongs(it.1)).map(|it| *it.0).collect();
+        let before = pids.len();
+        pids.extend(more);
+        grew = pids.len() > before;
+    }
+    pids
+}
+
 /// Every process that can be seen.
-pub(super) fn everybody() -> impl Iterator<Item = Pid> {
+pub(crate) fn everybody() -> impl Iterator<Item = Pid> {
     procfs::all()
 }
 
