@@ -1,8 +1,9 @@
 //! Everything between the words of the core and the kernel, as far as it is about processes.
 //!
-//! [`Processes`] starts, signals and reaps ([`sole`] and [`inbox`] do so for a plain init); [`signal`] hears what keepup itself is told, [`clock`]
-//! tells the time; [`notify`] speaks to whoever started keepup; [`state`] and [`leftover`] bridge the
-//! gap between two keepups. Nothing here
+//! [`Processes`] starts, signals and reaps ([`sole`] and [`inbox`] do so for a plain init);
+//! [`signal`] hears what keepup itself is told, [`clock`] tells the time; [`notify`] speaks to
+//! whoever started keepup; [`pages`] keeps it small; [`state`] and [`leftover`] bridge the gap
+//! between two keepups. Nothing here
 //! decides what a service should do, waits on the loop for a child, or logs.
 
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod evidence;
 pub mod inbox;
 pub mod leftover;
 pub mod notify;
+pub mod pages;
 pub mod pressure;
 pub mod signal;
 pub mod sockets;
