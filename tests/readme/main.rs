@@ -95,6 +95,24 @@ fn every_example_is_accepted() {
     }
 }
 
+/// The Kubernetes manifest holds a file, and asks for routes of the endpoint.
+#[test]
+fn the_manifest_has_a_file_that_is_accepted_and_asks_what_is_answered() {
+    let manifest = source("packaging/kubernetes.yaml");
+    let (_, rest) = manifest.split_once("supervisor.toml: |\n").unwrap();
+    let lines = rest.lines().take_while(|it| it.is_empty() || it.starts_with("    "));
+    let file: Vec<&str> = lines.map(str::trim_start).collect();
+    let plan = plan(&file.join("\n"));
+    assert_eq!(plan.supervisor.listen.unwrap().port(), 9180);
+    let routes = source("src/control/route.rs");
+    let paths: Vec<&str> = manifest.split("path: /").skip(1).collect();
+    assert_eq!(paths.len(), 4);
+    for path in paths {
+        let path = path.split([',', '\n']).next().unwrap();
+        assert!(routes.contains(&format!("\"{path}\"")), "{path}");
+    }
+}
+
 /// A file with one key in one table; `line` may be empty.
 fn with(table: &str, beside: &str, line: &str) -> String {
     let command = "command = \"x\"";

@@ -172,6 +172,11 @@ impl Drop for Unit {
 /// In a line nobody misses; past the test harness, which hides what tests say.
 pub(crate) fn not_tested(what: &str) {
     let _ = writeln!(std::io::stderr(), "\n########## NOT TESTED: {what}\n");
+    // `.ci/run` says it once more at its end.
+    if let Some(list) = std::env::var_os("NOT_TESTED").filter(|it| !it.is_empty()) {
+        let mut list = fs::File::options().append(true).open(list).unwrap();
+        writeln!(list, "{what}").unwrap();
+    }
 }
 
 /// A pause between two looks, not a wait for luck; or a span in which nothing may happen.

@@ -103,3 +103,26 @@ fn the_plain_unit_runs_the_file_in_etc() {
         Err(_) => fs::remove_file(config).unwrap(),
     }
 }
+
+/// As `.ci/systemd` has installed it.
+#[test]
+#[ignore = "needs a machine with systemd: bash .ci/systemd"]
+fn the_package_brings_an_example_that_is_accepted_and_starts_nothing_by_itself() {
+    if !run(&["dpkg", "-s", "keepup"]).status.success() {
+        not_tested("the Debian package: keepup was installed by hand");
+        return;
+    }
+    let conffile = said(&["dpkg-query", "-W", "-f", "${Conffiles}", "keepup"]);
+    assert!(conffile.contains("/etc/keepup/supervisor.toml"), "{conffile}");
+    let example = include_str!("../../src/cli/supervisor.toml");
+    for path in ["/usr/share/doc/keepup/examples/api.toml", "/usr/share/doc/keepup/README.md"] {
+        // A small Debian may leave documentation out.
+        assert!(fs::metadata(file(path)).is_ok(), "{path}");
+    }
+    fs::write(file("/root/example.toml"), example).unwrap();
+    let check = run(&["keepup", "check", "/root/example.toml"]);
+    assert!(check.status.success(), "{}", text(&check));
+    assert_eq!(run(&["systemctl", "is-enabled", "keepup"]).status.code(), Some(1));
+    let version = said(&["keepup", "--version"]);
+    assert_eq!(version, format!("keepup {}", env!("CARGO_PKG_VERSION")));
+}
