@@ -116,6 +116,8 @@ pub struct Service {
     pub listen: Vec<Socket>,
     /// Services that must have started, or be done, before its first start.
     pub after: Vec<Name>,
+    /// What must answer before every start.
+    pub wait_for: Vec<WaitFor>,
     /// Its clean end is its success.
     pub oneshot: bool,
     /// It is started when keepup starts.
@@ -144,6 +146,24 @@ pub struct Service {
     pub heartbeat: Option<Heartbeat>,
     /// Where its output goes.
     pub logs: Logs,
+}
+
+/// Something that a service needs, and that must answer before it is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitFor {
+    /// As it stands in the file.
+    pub written: String,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// How something is asked that a service needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// A connection must come about.
+    Connect(HttpAddress),
+    /// An HTTP request must be answered well.
+    Http(Box<HttpProbe>),
 }
 
 /// Whom of a run a signal goes to.

@@ -187,9 +187,16 @@ fn words(words: &[String]) -> String {
 
 fn start(service: &Service) -> String {
     let timeout = duration::print(service.start_timeout);
-    match service.after.as_slice() {
-        [] => format!("at once, within {timeout}"),
-        names => format!("after {}, within {timeout}", names.join(", ")),
+    let when = match service.after.as_slice() {
+        [] => "at once".to_owned(),
+        names => format!("after {}", names.join(", ")),
+    };
+    match service.wait_for.as_slice() {
+        [] => format!("{when}, within {timeout}"),
+        needs => {
+            let needs: Vec<&str> = needs.iter().map(|it| it.written.as_str()).collect();
+            format!("{when}, as soon as {} answers, within {timeout}", needs.join(" and "))
+        }
     }
 }
 

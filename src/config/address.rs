@@ -1,11 +1,12 @@
 //! Addresses, as they are written: `host:port`, `http://…`, `unix:…`, `tcp:…`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::source::joined;
 use super::value::Value;
 use super::wrong::Wrong;
-use crate::plan::{GrpcProbe, HttpAddress};
+use crate::plan::{GrpcProbe, HttpAddress, HttpProbe, Question, Trust, WaitFor};
 
 /// What an HTTP probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,17 +235,48 @@ pub(super) fn socket_addr(value: Value<'_>) -> Option<SocketAddr> {
 }
 
 /// Something to wait for: `tcp:HOST:PORT`, `unix:PATH` or a URL.
-pub(super) fn wait_for(value: Value<'_>) -> Option<()> {
-    let text = value.full_text()?;
-    if let Some(rest) = text.strip_prefix("tcp:") {
-        return value.ok(split_host(rest, None)).map(|_| ());
+pub(super) fn wait_for(value: Value<'_>) -> Option<WaitFor> {
+    let written = value.full_text()?;
+    let question = if let Some(rest) = written.strip_prefix("tcp:") {
+        let (host, port) = value.ok(split_host(rest, None))?;
+        Question::Connect(HttpAddress::Tcp(host, port))
+    } else if written.starts_with("unix:") || written.contains("://") {
+        let url = url(value)?;
+        match (url.scheme, url.address) {
+            // Nothing is asked for, so nothing need speak HTTP.
+            (Scheme::Unix, address) if written.matches(':').count() == 1 => {
+                Question::Connect(address)
+            }
+            (Scheme::Https, HttpAddress::Tcp(host, port)) => {
+                let address = HttpAddress::Tls(host, port, Trust::System);
+                Question::Http(Box::new(plain_get(&written, address, url.path, url.host)))
+            }
+            (_, address) => {
+                Question::Http(Box::new(plain_get(&written, address, url.path, url.host)))
+            }
+        }
+    } else {
+        value.refuse(Wrong::hinted(
+            format!("must begin with `tcp:`, `unix:` or `http://`, found `{written}`"),
+            "write \"tcp:db:5432\"",
+        ));
+        return None;
+    };
+    Some(WaitFor { written, question })
+}
+
+/// A GET that any answer of 200 to 399 satisfies.
+fn plain_get(url: &str, address: HttpAddress, path: String, host: String) -> HttpProbe {
+    HttpProbe {
+        url: url.to_owned(),
+        address,
+        path,
+        host,
+        method: "GET".to_owned(),
+        headers: BTreeMap::new(),
+        body: None,
+        status: vec![200..=399],
+        contains: None,
+        json: Vec::new(),
     }
-    if text.starts_with("unix:") || text.contains("://") {
-        return url(value).map(|_| ());
-    }
-    value.refuse(Wrong::hinted(
-        format!("must begin with `tcp:`, `unix:` or `http://`, found `{text}`"),
-        "write \"tcp:db:5432\"",
-    ));
-    None
 }

@@ -14,7 +14,7 @@ use super::source::joined;
 use super::unavailable::{self, Table};
 use super::value::{At, Value, Zero};
 use super::wrong::{Wrong, did_you_mean};
-use super::{command, duration, probe, restart};
+use super::{address, command, duration, probe, restart};
 use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Rewrite, Role, Scope, Service, Signal};
 
 /// What is being read.
@@ -105,6 +105,7 @@ fn plan(
     pass: Pass,
 ) -> Option<Service> {
     let command = command(section, at, pass);
+    let wait_for = section.or("wait_for", Vec::new(), |it| it.list_of(address::wait_for));
     let oneshot = section.or("oneshot", false, Value::truth);
     let restart = restart::read(&section.section("restart"), oneshot == Some(true), pass);
     let heartbeat = heartbeat::read(section, pass);
@@ -140,6 +141,7 @@ fn plan(
         limits: process.limits,
         listen: listen?,
         after: after?.iter().map(|it| it.as_str().into()).filter(|it| it != name).collect(),
+        wait_for: wait_for?,
         oneshot: oneshot?,
         autostart: autostart?,
         essential: essential?,

@@ -6,7 +6,7 @@
 use super::section::Section;
 use super::value::Value;
 use super::wrong::Wrong;
-use super::{address, command, host};
+use super::{command, host};
 
 /// The table of the file that a key stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
         it.count(0..=1_000_000).map(|keep| nothing_if(keep == 100))
     }),
     (Table::Supervisor, "host", host::check),
-    (Table::Service, "wait_for", |it| none_of(it.list_of(address::wait_for))),
     (Table::Service, "pre_start", |it| none_of(command::optional(it))),
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),
     (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),

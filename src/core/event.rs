@@ -63,7 +63,7 @@ pub enum Event {
     Exited { pid: Pid, exit: Exit },
     /// Nothing is left of that run any more: the answer to [`Effect::Sweep`] and [`Effect::Await`].
     Gone { pid: Pid },
-    /// The answer to [`Effect::Probe`], and how long it took.
+    /// The answer to [`Effect::Probe`] or [`Effect::Ask`], and how long it took.
     Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     /// The answer to [`Effect::Look`].
     Looked { name: Name, ticket: Ticket, sight: Sight },
@@ -103,6 +103,8 @@ pub enum Effect {
     Sweep { pid: Pid },
     /// Ask the probe at this place in the service's plan; answer with [`Event::Probed`].
     Probe { name: Name, probe: usize, ticket: Ticket },
+    /// Ask what stands at this place of the service's `wait_for`; answer with [`Event::Probed`].
+    Ask { name: Name, need: usize, ticket: Ticket },
     /// Look at the heartbeat file; answer with [`Event::Looked`].
     Look { name: Name, ticket: Ticket },
     /// Write down what can be seen of a run that hangs; answer with [`Event::Examined`]. It is not
@@ -284,6 +286,8 @@ impl fmt::Display for Asker {
 /// What people should know about a service; [`Note::name`] is that of the event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
+    /// Something that it needs does not answer yet: what, and how.
+    Waits { what: String },
     /// A start begins; runs are counted from 1. `by`: the operator who asked for it.
     Starting { run: u64, by: Option<u32> },
     /// Its process runs.
@@ -322,6 +326,7 @@ impl Note {
     /// The event's name.
     pub fn name(&self) -> &'static str {
         match self {
+            Note::Waits { .. } => "waiting",
             Note::Starting { .. } => "starting",
             Note::Up { .. } => "up",
             Note::Ready { .. } => "ready",
@@ -344,6 +349,7 @@ impl Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Note::Waits { what } => write!(f, "waits for {what}"),
             Note::Starting { run, by: None } => write!(f, "starting run {run}"),
             Note::Starting { run, by: Some(uid) } => {
                 write!(f, "starting run {run}, asked by uid {uid}")

@@ -5,8 +5,9 @@
 //! but `std` in this folder, and the parts of `std` that touch the world.
 //!
 //! In reading order: the vocabulary ([`event`]), when to restart ([`restart`]), what answers and
-//! beats mean ([`health`]), one service ([`service`]) and how its runs are stopped
-//! ([`stopping`]), all of them ([`supervisor`]), and what is told to whoever started keepup ([`tell`]).
+//! beats mean ([`health`]), one service ([`service`]), what comes before its start ([`waiting`]) and
+//! how its runs are stopped ([`stopping`]), all of them ([`supervisor`]), and what is told to whoever
+//! started keepup ([`tell`]).
 
 mod errors;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod supervisor;
 pub mod tell;
 mod turn;
 pub mod uptime;
+pub mod waiting;
 
 pub use service::{Service, State, Want};
 pub use supervisor::{Remembered, Supervisor};

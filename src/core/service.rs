@@ -26,6 +26,7 @@ use super::restart::{Budget, Verdict};
 use super::stopping::Stopping;
 use super::turn::Turn;
 use super::uptime::{Counts, Uptime};
+use super::waiting::{Start, Waiting};
 use crate::plan::{self, Name};
 
 /// What is wanted of a service; an operator's word stays until another.
@@ -40,8 +41,8 @@ pub enum Want {
 /// What a service is doing.
 #[derive(Debug)]
 pub enum State {
-    /// Not running, until those it comes `after` have started.
-    Waiting,
+    /// Not running, until those it comes `after` have started and what it needs has answered.
+    Waiting(Waiting),
     /// Not running, and only an operator starts it.
     Down,
     /// Not running; started again at `until`.
@@ -108,7 +109,7 @@ impl Service {
         Service {
             plan,
             want,
-            state: if want == Want::Up { State::Waiting } else { State::Down },
+            state: if want == Want::Up { fresh() } else { State::Down },
             budget,
             uptime: Uptime::default(),
             run: 0,
@@ -129,7 +130,7 @@ impl Service {
     pub fn pid(&self) -> Option<Pid> {
         match &self.state {
             State::Up { pid, .. } | State::Stopping(Stopping { pid, .. }) => Some(*pid),
-            State::Waiting
+            State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }
@@ -163,7 +164,7 @@ impl Service {
     pub fn health(&self) -> Option<&Health> {
         match &self.state {
             State::Up { health, .. } => Some(health),
-            State::Waiting
+            State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }
@@ -176,7 +177,7 @@ impl Service {
     /// Are its sockets to be held? Connections then wait for its next run, so there must be one.
     fn holds(&self, leaving: bool) -> bool {
         match &self.state {
-            State::Waiting | State::Backoff { .. } | State::Up { .. } => true,
+            State::Waiting(_) | State::Backoff { .. } | State::Up { .. } => true,
             State::Spawning { stop } => stop.is_none(),
             State::Stopping(_) => self.want == Want::Up && !leaving,
             State::Down | State::Done | State::Failed => false,
@@ -200,7 +201,7 @@ impl Service {
         match &self.state {
             State::Done => true,
             State::Up { health, .. } => !self.plan.oneshot && health.started().is_some(),
-            State::Waiting
+            State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }
@@ -217,9 +218,8 @@ impl Service {
                 health.deadline(&self.plan).into_iter().chain(self.stable_at()).min()
             }
             State::Stopping(stopping) => stopping.deadline(),
-            State::Waiting | State::Down | State::Spawning { .. } | State::Done | State::Failed => {
-                None
-            }
+            State::Waiting(waiting) => waiting.deadline(),
+            State::Down | State::Spawning { .. } | State::Done | State::Failed => None,
         }
     }
 
@@ -245,13 +245,19 @@ impl Service {
         match &mut self.state {
             State::Down | State::Backoff { .. } | State::Done | State::Failed => {
                 self.starter = Some(by);
-                self.state = State::Waiting;
+                self.state = fresh();
+                turn.moved = true;
+            }
+            State::Waiting(waiting) if waiting.is_restart() => {
+                self.starter = Some(by);
+                self.stop_waiting(turn);
+                self.state = fresh();
                 turn.moved = true;
             }
             State::Stopping(stopping) => stopping.next = Some(by),
             State::Spawning { stop } => *stop = None,
             // Running, or it will be.
-            State::Waiting | State::Up { .. } => {}
+            State::Waiting(_) | State::Up { .. } => {}
         }
     }
 
@@ -260,7 +266,10 @@ impl Service {
         self.want = Want::Down;
         turn.save = true;
         match &mut self.state {
-            State::Waiting | State::Backoff { .. } | State::Failed => self.down(turn),
+            State::Waiting(_) | State::Backoff { .. } | State::Failed => {
+                self.stop_waiting(turn);
+                self.down(turn);
+            }
             State::Up { .. } => self.terminate(End::Asked(Asker::Operator(by)), turn),
             State::Spawning { stop } => *stop = Some(by),
             State::Stopping(stopping) => {
@@ -284,9 +293,10 @@ impl Service {
     }
 
     /// keepup is ending: nothing more is started, and what runs is stopped in its turn.
-    pub(super) fn retire(&mut self) {
+    pub(super) fn retire(&mut self, turn: &mut Turn<'_>) {
         self.budget = Budget::default();
-        if let State::Waiting | State::Backoff { .. } = self.state {
+        self.stop_waiting(turn);
+        if let State::Waiting(_) | State::Backoff { .. } = self.state {
             self.state = State::Down;
         }
     }
@@ -295,18 +305,17 @@ impl Service {
         self.note_if_stable(turn);
         match &mut self.state {
             State::Backoff { until } if *until <= turn.now => {
-                self.restarts += 1;
-                self.budget.restarted(&self.plan.restart, turn.now);
-                self.spawn(turn);
+                self.state = State::Waiting(Waiting::new(Start::Again));
+                turn.moved = true;
             }
+            State::Waiting(_) => self.tick_waiting(turn),
             State::Up { health, .. } => {
                 if let Some(end) = health.tick(&self.plan, turn) {
                     self.terminate(end, turn);
                 }
             }
             State::Stopping(_) => self.tick_stopping(turn),
-            State::Waiting
-            | State::Down
+            State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }
             | State::Done
@@ -357,10 +366,19 @@ impl Service {
         took: Duration,
         turn: &mut Turn<'_>,
     ) {
-        if let State::Up { health, .. } = &mut self.state
-            && let Some(end) = health.probed(&self.plan, ticket, answer, took, turn)
-        {
-            self.terminate(end, turn);
+        match &mut self.state {
+            State::Up { health, .. } => {
+                if let Some(end) = health.probed(&self.plan, ticket, answer, took, turn) {
+                    self.terminate(end, turn);
+                }
+            }
+            State::Waiting(_) => self.answered(ticket, answer, turn),
+            State::Down
+            | State::Backoff { .. }
+            | State::Spawning { .. }
+            | State::Stopping(_)
+            | State::Done
+            | State::Failed => {}
         }
     }
 
@@ -405,7 +423,8 @@ impl Service {
             return self.down(turn);
         }
         if self.starter.is_some() {
-            return self.spawn(turn);
+            self.state = State::Waiting(Waiting::new(Start::Asked));
+            return;
         }
         let status = match end {
             End::SpawnFailed(failure) => failure.status,
@@ -473,7 +492,7 @@ impl Service {
                 End::Unhealthy(_) | End::HeartbeatLost(_) | End::NeverReady(_) => Some("unhealthy"),
                 End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => None,
             },
-            State::Waiting
+            State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }
@@ -481,6 +500,10 @@ impl Service {
             | State::Failed => None,
         }
     }
+}
+
+fn fresh() -> State {
+    State::Waiting(Waiting::new(Start::Fresh))
 }
 
 /// A service that was given up never looks like a success.

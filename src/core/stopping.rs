@@ -216,7 +216,7 @@ impl Service {
                     }
                 }
             }
-            State::Waiting
+            State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
             | State::Spawning { .. }

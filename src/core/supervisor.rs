@@ -165,7 +165,7 @@ impl Supervisor {
         let (save, moved, leave) = (turn.save, turn.moved, turn.leave);
         self.last_step = now;
         if let Some(code) = leave {
-            self.leave(code, now);
+            self.leave(code, now, out);
         }
         if save {
             out.push(Effect::Save);
@@ -185,7 +185,7 @@ impl Supervisor {
         (STALL_MIN <= gap && self.deadline()? + STALL_MIN <= now).then_some(gap)
     }
 
-    fn leave(&mut self, code: u8, now: Time) {
+    fn leave(&mut self, code: u8, now: Time, out: &mut Vec<Effect>) {
         if self.mode != Mode::Running {
             return;
         }
@@ -193,7 +193,9 @@ impl Supervisor {
         let limit = self.plan.shutdown_timeout;
         let reserve = (limit / 10).min(Duration::from_millis(500));
         self.mode = Mode::Leaving { code, kill_at: now + limit.saturating_sub(reserve) };
-        self.services.iter_mut().for_each(Service::retire);
+        for nth in 0..self.services.len() {
+            self.act(nth, now, out, Service::retire);
+        }
     }
 
     /// Does what follows from all states together: starts what has waited long enough, stops what
@@ -202,7 +204,7 @@ impl Supervisor {
         if self.mode == Mode::Running {
             self.start_waiting(now, out);
             if let Some(code) = self.nothing_left() {
-                self.leave(code, now);
+                self.leave(code, now, out);
             }
         }
         if let Mode::Leaving { kill_at, .. } = self.mode
@@ -230,10 +232,10 @@ impl Supervisor {
     fn start_waiting(&mut self, now: Time, out: &mut Vec<Effect>) {
         for nth in 0..self.services.len() {
             let service = &self.services[nth];
-            if matches!(service.state, State::Waiting)
-                && self.predecessors(service).all(Service::lets_others_start)
-            {
-                self.act(nth, now, out, Service::spawn);
+            let free = !service.heeds_order()
+                || self.predecessors(service).all(Service::lets_others_start);
+            if free {
+                self.act(nth, now, out, Service::proceed);
             }
         }
     }
@@ -289,7 +291,7 @@ impl Supervisor {
     fn nothing_left(&self) -> Option<u8> {
         let over = |it: &Service| match it.state {
             State::Done | State::Failed => true,
-            State::Waiting => self.waits_for_ever(it),
+            State::Waiting(_) => it.heeds_order() && self.waits_for_ever(it),
             // Down: an operator may start it.
             State::Down
             | State::Backoff { .. }
@@ -304,8 +306,7 @@ impl Supervisor {
 
     /// Does it wait for one that was given up, or for one that waits for such a one?
     fn waits_for_ever(&self, service: &Service) -> bool {
-        let waits = |it: &Service| matches!(it.state, State::Waiting);
-        let before = self.before([service], waits);
+        let before = self.before([service], Service::heeds_order);
         before.iter().any(|it| matches!(it.state, State::Failed))
     }
 
@@ -343,7 +344,7 @@ impl Supervisor {
 
     /// Those that a waiting service waits for.
     pub fn awaited<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Service> {
-        let waits = matches!(service.state, State::Waiting);
+        let waits = service.heeds_order();
         self.predecessors(service).filter(move |it| waits && !it.lets_others_start())
     }
 

@@ -60,7 +60,7 @@ impl Supervisor {
     /// Nobody needs to wait for it any more: it has started, has failed once, or is not to run.
     fn is_settled(&self, service: &Service) -> bool {
         match &service.state {
-            State::Waiting => self.waits_in_vain(service),
+            State::Waiting(_) => service.last_end.is_some() || self.waits_in_vain(service),
             State::Spawning { .. } => service.last_end.is_some(),
             // A oneshot is there to be done.
             State::Up { health, .. } => {
@@ -76,7 +76,7 @@ impl Supervisor {
 
     /// One of those it waits for has failed, or is not to run: that may take for ever.
     fn waits_in_vain(&self, service: &Service) -> bool {
-        let waits = |it: &Service| matches!(it.state, State::Waiting);
+        let waits = |it: &Service| matches!(it.state, State::Waiting(_));
         let before = self.before([service], waits);
         let mut missing = before.into_iter().filter(|it| !it.lets_others_start());
         missing.any(|it| it.last_end.is_some() || matches!(it.state, State::Down | State::Failed))
@@ -108,10 +108,14 @@ impl Supervisor {
     fn word(&self, service: &Service) -> Option<String> {
         let name = service.name();
         Some(match &service.state {
-            State::Waiting => match self.awaited(service).next() {
-                Some(awaited) => format!("{name} waits for {}", awaited.name()),
-                None => format!("{name} waits"),
-            },
+            State::Waiting(waiting) => {
+                let missing = || waiting.missing(&service.plan.wait_for).next();
+                match self.awaited(service).next().map(|it| it.name().to_string()).or_else(missing)
+                {
+                    Some(awaited) => format!("{name} waits for {awaited}"),
+                    None => format!("{name} waits"),
+                }
+            }
             State::Backoff { until } => {
                 // Counted from the end, so that the line stays the same.
                 let since = service.last_end.as_ref().map_or(*until, |it| it.at);

@@ -13,14 +13,14 @@ pub mod tcp;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::core::event::{Answer, Event, Miss, Pid, Ticket};
 use crate::net::client::{Failure, Limits};
-use crate::plan::{Class, Name, Probe, ProbeKind};
+use crate::plan::{self, Class, HttpAddress, Name, Probe, ProbeKind, WaitFor};
 
 /// Bytes of a body that are read; more says nothing about a service's health.
 const BODY_MAX: usize = 64 * 1024;
@@ -48,13 +48,25 @@ impl Prober {
     /// `main` is the main process of the run that is asked, if it lives. `exec` probes need a
     /// process, which `os` spawns and [`exec::judge`] judges: here they miss.
     pub fn ask(&mut self, name: &Name, ticket: Ticket, probe: &Probe, main: Option<Pid>) {
+        self.put(name, ticket, What::Probe(probe.kind.clone(), main), probe.timeout);
+    }
+
+    /// Asks for something that a service needs, as [`Prober::ask`] does.
+    pub fn ask_need(&mut self, name: &Name, ticket: Ticket, need: &WaitFor, timeout: Duration) {
+        let what = match &need.question {
+            plan::Question::Connect(address) => What::Connect(address.clone()),
+            plan::Question::Http(http) => What::Probe(ProbeKind::Http(http.clone()), None),
+        };
+        self.put(name, ticket, what, timeout);
+    }
+
+    fn put(&mut self, name: &Name, ticket: Ticket, what: What, timeout: Duration) {
         let question = Question {
             name: name.clone(),
             ticket,
-            main,
-            kind: probe.kind.clone(),
+            what,
             // The core says what is late; this is a backstop of twice the timeout.
-            limits: Limits { timeout: probe.timeout, slack: probe.timeout, body: BODY_MAX },
+            limits: Limits { timeout, slack: timeout, body: BODY_MAX },
             answers: self.answers.clone(),
             ages: self.ages.clone(),
         };
@@ -109,11 +121,17 @@ impl Drop for Entry {
     }
 }
 
+enum What {
+    /// A probe's question, of the run with this main process.
+    Probe(ProbeKind, Option<Pid>),
+    /// Whether somebody takes a connection.
+    Connect(HttpAddress),
+}
+
 struct Question {
     name: Name,
     ticket: Ticket,
-    main: Option<Pid>,
-    kind: ProbeKind,
+    what: What,
     limits: Limits,
     answers: mpsc::Sender<Event>,
     ages: file::Ages,
@@ -122,18 +140,25 @@ struct Question {
 impl Question {
     async fn put(self) {
         let asked = Instant::now();
-        let answer = match &self.kind {
-            ProbeKind::Http(http) => http::ask(http, self.limits).await,
-            ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
-            ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
-            ProbeKind::Listening(address) => listening::ask(*address, self.limits, self.main).await,
-            ProbeKind::Grpc(grpc) => grpc::ask(grpc, self.limits).await,
-            ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
+        let answer = match &self.what {
+            What::Probe(kind, main) => self.probe(kind, *main).await,
+            What::Connect(address) => tcp::touch(address, self.limits).await,
         };
         let took = asked.elapsed();
         let event = Event::Probed { name: self.name, ticket: self.ticket, answer, took };
         // If nobody listens any more, keepup is ending.
         let _ = self.answers.send(event).await;
+    }
+
+    async fn probe(&self, kind: &ProbeKind, main: Option<Pid>) -> Answer {
+        match kind {
+            ProbeKind::Http(http) => http::ask(http, self.limits).await,
+            ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
+            ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
+            ProbeKind::Listening(address) => listening::ask(*address, self.limits, main).await,
+            ProbeKind::Grpc(grpc) => grpc::ask(grpc, self.limits).await,
+            ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
+        }
     }
 }
 

@@ -12,7 +12,12 @@ pub async fn ask(address: &str, limits: Limits) -> Answer {
     let Some(address) = parse(address) else {
         return miss(Class::Other, format!("cannot connect: {address:?} is not host:port"));
     };
-    match client::touch(&address, limits).await {
+    touch(&address, limits).await
+}
+
+/// Connects, to a Unix socket perhaps.
+pub(super) async fn touch(address: &HttpAddress, limits: Limits) -> Answer {
+    match client::touch(address, limits).await {
         Ok(()) => Answer::Pass,
         Err(failure) => failure.into(),
     }

@@ -23,6 +23,9 @@ pub(super) enum Weight {
     Repetition,
 }
 
+/// How the text of [`Note::Waits`] begins.
+const WAITS: &str = "waits for ";
+
 impl Page {
     /// Takes in a note. `text`: the note in words.
     pub(super) fn note(&mut self, at: Stamp, note: &Note, text: &str) -> Weight {
@@ -34,9 +37,13 @@ impl Page {
         match note {
             Note::Ready { .. } | Note::Healthy | Note::Down | Note::Done => self.trouble = None,
             // A start tells less than the failure that it follows.
-            Note::Starting { .. } | Note::Up { .. } | Note::Backoff { .. } => {
-                if self.trouble.is_none() {
-                    self.trouble = Some(Trouble { what: text.to_owned(), since: at });
+            Note::Waits { .. } | Note::Starting { .. } | Note::Up { .. } | Note::Backoff { .. } => {
+                let trouble = self
+                    .trouble
+                    .get_or_insert_with(|| Trouble { what: text.to_owned(), since: at });
+                // What it waited for has answered.
+                if trouble.what.starts_with(WAITS) {
+                    text.clone_into(&mut trouble.what);
                 }
             }
             // Below the threshold; if it matters, degraded or unhealthy follows.

@@ -157,7 +157,8 @@ fn level(note: &Note, weight: Weight) -> Level {
         | Note::Killing { .. }
         | Note::Stuck { .. }
         | Note::Degraded { .. } => Level::Warn,
-        Note::Starting { .. }
+        Note::Waits { .. }
+        | Note::Starting { .. }
         | Note::Up { .. }
         | Note::Ready { .. }
         | Note::Miss { .. }

@@ -114,6 +114,7 @@ fn write(line: &Line<'_>) -> Arc<str> {
 
 fn fields(note: &Note) -> Fields<'_> {
     match note {
+        Note::Waits { what } => Fields::Why { why: what },
         Note::Starting { run, by } => Fields::Starting { run: *run, by: *by },
         Note::Up { pid } | Note::Stuck { pid } => Fields::Pid { pid: pid.0 },
         Note::Ready { after } => Fields::Ready { after_seconds: seconds(*after) },

@@ -104,7 +104,8 @@ impl Metrics {
             Note::Ended { end, .. } => {
                 self.ends.with_label_values(&[service.as_ref(), end.reason()]).inc();
             }
-            Note::Up { .. }
+            Note::Waits { .. }
+            | Note::Up { .. }
             | Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }

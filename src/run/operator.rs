@@ -118,7 +118,7 @@ fn came_up(core: &Supervisor, service: &Service, run: u64) -> Option<Outcome> {
             started.then(|| say(service, true, format!("{name} is up, pid {pid}"), None))
         }
         State::Done => Some(say(service, true, format!("{name} is done"), None)),
-        State::Waiting => {
+        State::Waiting(_) => {
             let failed =
                 core.predecessors(service).find(|it| matches!(it.state, State::Failed))?.name();
             let text = format!("{name} waits for {failed}, which was given up");

@@ -13,6 +13,7 @@ use super::sockets::Sockets;
 use super::systemd::Systemd;
 use crate::control::{Outcome, Request};
 use crate::core::event::{Answer, Effect, Event, Pid, Short, SpawnFailure, Ticket, Time};
+use crate::core::waiting::ANSWER_MAX;
 use crate::core::{Service, State, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
@@ -191,6 +192,11 @@ impl World {
             Effect::Probe { name, probe, ticket } => {
                 self.with(core, &name, |it, service| it.probe(service, probe, ticket));
             }
+            Effect::Ask { name, need, ticket } => self.with(core, &name, |it, service| {
+                if let Some(need) = service.plan.wait_for.get(need) {
+                    it.prober.ask_need(service.name(), ticket, need, ANSWER_MAX);
+                }
+            }),
             Effect::Look { name, ticket } => self.with(core, &name, |it, service| {
                 if let Some(heartbeat) = &service.plan.heartbeat {
                     it.looker.look(&service.plan.name, ticket, &heartbeat.file);

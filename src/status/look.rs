@@ -11,7 +11,7 @@ impl ServiceStatus {
         let in_window = budget.recent(&service.plan.restart, now).count();
         let until = match service.state {
             core::State::Backoff { until } => Some(seconds(until - now)),
-            core::State::Waiting
+            core::State::Waiting(_)
             | core::State::Down
             | core::State::Spawning { .. }
             | core::State::Up { .. }
@@ -21,7 +21,7 @@ impl ServiceStatus {
         };
         let up_since = match service.state {
             core::State::Up { since, .. } => Some(since),
-            core::State::Waiting
+            core::State::Waiting(_)
             | core::State::Down
             | core::State::Backoff { .. }
             | core::State::Spawning { .. }
@@ -72,7 +72,7 @@ impl State {
     /// The word for a state of the core.
     pub fn of(state: &core::State) -> State {
         match state {
-            core::State::Waiting => State::Waiting,
+            core::State::Waiting(_) => State::Waiting,
             core::State::Down => State::Down,
             core::State::Backoff { .. } => State::Backoff,
             core::State::Spawning { .. } => State::Starting,
@@ -88,14 +88,17 @@ fn awaits(core: &Supervisor, service: &Service) -> Option<String> {
     let awaited = core.awaited(service).map(|it| match it.state {
         core::State::Failed => format!("{}, which was given up", it.name()),
         core::State::Down => format!("{}, which is down", it.name()),
-        core::State::Waiting
+        core::State::Waiting(_)
         | core::State::Backoff { .. }
         | core::State::Spawning { .. }
         | core::State::Up { .. }
         | core::State::Stopping(_)
         | core::State::Done => it.name().to_string(),
     });
-    let awaited: Vec<String> = awaited.collect();
+    let mut awaited: Vec<String> = awaited.collect();
+    if let core::State::Waiting(waiting) = &service.state {
+        awaited.extend(waiting.missing(&service.plan.wait_for));
+    }
     (!awaited.is_empty()).then(|| format!("waits for {}", awaited.join("; ")))
 }
 

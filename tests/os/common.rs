@@ -103,6 +103,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         limits: BTreeMap::new(),
         listen: Vec::new(),
         after: Vec::new(),
+        wait_for: Vec::new(),
         oneshot: false,
         autostart: true,
         essential: false,

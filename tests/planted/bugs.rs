@@ -28,6 +28,10 @@ const fn stopping(name: &'static str, old: &'static str, new: &'static str) -> B
     Bug { name, file: "core/stopping.rs", old, new }
 }
 
+const fn waiting(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/waiting.rs", old, new }
+}
+
 const fn supervisor(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/supervisor.rs", old, new }
 }
@@ -292,6 +296,36 @@ pub(crate) const BUGS: &[Bug] = &[
         "                    turn.leave_with(status);\n",
         "                    turn.leave_with(0);\n",
     ),
+    waiting(
+        "a need: it is told every second",
+        "if self.miss.as_ref() != Some(&miss) {",
+        "if !miss.is_empty() {",
+    ),
+    waiting(
+        "a need: a restart is used up although it does not answer",
+        "            if waiting.is_restart() {",
+        "            if waiting.start == Start::Asked {",
+    ),
+    waiting(
+        "a need: one that answers is enough",
+        "needs.iter().all(answered)",
+        "needs.iter().any(answered) || needs.is_empty()",
+    ),
+    waiting(
+        "a need: who asks is never given up",
+        "            waiting.abandon(turn);",
+        "            let _ = (waiting, turn);",
+    ),
+    waiting(
+        "a need: silence is waited for, for ever",
+        "Asking::Asked { since, .. } => Some(since + ANSWER_MAX),",
+        "Asking::Asked { .. } => None,",
+    ),
+    service(
+        "a need: restarts do not ask",
+        "                self.state = State::Waiting(Waiting::new(Start::Again));\n                turn.moved = true;",
+        "                self.restarts += 1;\n                self.budget.restarted(&self.plan.restart, turn.now);\n                self.spawn(turn);",
+    ),
     stopping(
         "what is left of a run asked in its main process alone has no time",
         "(Phase::Stop { .. }, Scope::Main) => turn.effect(Effect::Await { pid }),",
@@ -385,8 +419,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     supervisor(
         "waiting for ever is seen one step deep",
-        "let before = self.before([service], waits);",
-        "let before = self.before([service], |it| !waits(it));",
+        "self.before([service], Service::heeds_order)",
+        "self.before([service], |_| false)",
     ),
     supervisor(
         "a shutdown can be undone",
@@ -416,8 +450,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     tell(
         "systemd waits for ever for one that waits for a failed one",
-        "State::Waiting => self.waits_in_vain(service),",
-        "State::Waiting => false,",
+        "service.last_end.is_some() || self.waits_in_vain(service),",
+        "service.last_end.is_some(),",
     ),
     tell(
         "keepup is ready while a migration runs",

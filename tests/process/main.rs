@@ -18,6 +18,7 @@ mod init;
 mod kinds;
 mod leftover;
 mod logs;
+mod needs;
 mod plain_init;
 mod policy;
 mod probes;

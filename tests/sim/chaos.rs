@@ -9,12 +9,15 @@ use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
 
-use crate::plans::{errors, heartbeat, ms, plan, probe, s, service, socket};
+use crate::plans::{errors, heartbeat, ms, need, plan, probe, s, service, socket};
 use crate::script::{Reply, Run, erred, miss, miss_of, pass_in, restart, silence, start, stop};
 use crate::world::{Sim, Stall};
 
 /// When a world that is still there is shut down.
 const LIFE: Duration = Duration::from_secs(200);
+
+/// What services may need.
+const NEEDS: [&str; 3] = ["tcp:db:5432", "tcp:queue:5672", "unix:/run/x.sock"];
 
 /// Numbers that look random, the same for a seed.
 struct Chance(u64);
@@ -88,6 +91,7 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
     service(&format!("s{nth}"), |it| {
         it.after =
             (0..nth).filter(|_| chance.once_in(3)).map(|it| format!("s{it}").into()).collect();
+        it.wait_for = (0..3).filter(|_| chance.once_in(6)).map(|it| need(NEEDS[it])).collect();
         it.oneshot = chance.once_in(4);
         it.autostart = !chance.once_in(6);
         it.essential = chance.once_in(8);
@@ -174,6 +178,12 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
     let mut sim = Sim::of(plan, runs, seed, &BTreeMap::new());
     sim.trace = format!("seed {seed}\n");
     sim.effects = effects.then(String::new);
+    for written in NEEDS {
+        let mut replies = vec![(Duration::ZERO, any_reply(&mut chance))];
+        replies.extend((0..chance.below(6)).map(|_| (chance.time(LIFE), any_reply(&mut chance))));
+        replies.sort_by_key(|it| it.0);
+        sim.needs(written, replies);
+    }
     for _ in 0..chance.below(8) {
         let (moment, name) = (chance.time(LIFE + s(5)), chance.of(&names));
         let command = chance.of(&[start, stop, stop, restart]);

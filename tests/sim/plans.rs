@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keepup::plan::{
-    Errors, ExitMatch, Heartbeat, Level, Logs, OnCap, OwnLogFormat, Plan, Policy, Probe, ProbeKind,
-    Restart, Rewrite, Role, Scope, Service, Signal, Socket, Supervisor,
+    Errors, ExitMatch, Heartbeat, HttpAddress, Level, Logs, OnCap, OwnLogFormat, Plan, Policy,
+    Probe, ProbeKind, Question, Restart, Rewrite, Role, Scope, Service, Signal, Socket, Supervisor,
+    WaitFor,
 };
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -52,6 +53,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         limits: BTreeMap::new(),
         listen: Vec::new(),
         after: Vec::new(),
+        wait_for: Vec::new(),
         oneshot: false,
         autostart: true,
         essential: false,
@@ -80,6 +82,12 @@ pub(crate) fn oneshot(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         it.restart.policy = Policy::OnFailure;
         change(it);
     })
+}
+
+/// Something that a service needs, at a host and port.
+pub(crate) fn need(written: &str) -> WaitFor {
+    let question = Question::Connect(HttpAddress::Tcp("db".to_owned(), 5432));
+    WaitFor { written: written.to_owned(), question }
 }
 
 fn restart_defaults() -> Restart {

@@ -11,7 +11,7 @@ use keepup::core::event::{
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
 
-use crate::plans::{errors, plan, probe, s, service, socket};
+use crate::plans::{errors, need, plan, probe, s, service, socket};
 use crate::script::{restart, start, stop};
 
 /// What can be done to the service, in the order of the columns.
@@ -198,7 +198,7 @@ impl Bench {
                 self.swept = true;
                 "sweep".to_owned()
             }
-            Effect::Probe { ticket, .. } => {
+            Effect::Probe { ticket, .. } | Effect::Ask { ticket, .. } => {
                 self.asked = Some(*ticket);
                 "ask".to_owned()
             }
@@ -227,7 +227,8 @@ impl Bench {
     fn word(&self) -> &'static str {
         let service = self.service();
         match &service.state {
-            State::Waiting => "waiting",
+            State::Waiting(_) if self.asked.is_some() => "asking",
+            State::Waiting(_) => "waiting",
             State::Down => "down",
             State::Backoff { .. } if service.budget.given_up() => "retry",
             State::Backoff { .. } => "backoff",
@@ -270,12 +271,14 @@ fn state(word: &str) -> Option<Bench> {
     use Deed::{Deadline, Examined, ExitOne, ExitZero, Gone, Miss, Pass, Spawned, Stop};
     let any = |_: &mut Service| {};
     let asks_where = |it: &mut Service| it.hang_signal = Some(Signal::ABRT);
+    let needs_db = |it: &mut Service| it.wait_for = vec![need("tcp:db:5432")];
     let up = [Spawned, Pass];
     Some(match word {
         "waiting" => {
             let db = service("db", |it| it.autostart = false);
             Bench::new(vec![db, api(|it| it.after = vec!["db".into()])])
         }
+        "asking" => Bench::after(needs_db, &[]),
         "down" => Bench::after(|it| it.autostart = false, &[]),
         "spawning" => Bench::after(any, &[]),
         "unwanted" => Bench::after(any, &[Stop]),
@@ -309,8 +312,9 @@ fn state(word: &str) -> Option<Bench> {
     })
 }
 
-const STATES: [&str; 18] = [
+const STATES: [&str; 19] = [
     "waiting",
+    "asking",
     "down",
     "spawning",
     "unwanted",

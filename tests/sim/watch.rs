@@ -16,6 +16,9 @@ const EFFECTS_MAX: usize = 200;
 /// What a hung run gets to answer its hang signal.
 const HANG_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Questions about what a service needs are counted from here, beside those to its probes.
+const NEEDS: usize = 1_000;
+
 pub(crate) type Verdict = Result<(), String>;
 
 pub(crate) struct Watch {
@@ -50,6 +53,8 @@ struct Watched {
     seen: Option<Time>,
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
     misses: Vec<(u32, bool)>,
+    /// Of what it needs, since its last start.
+    answered: Vec<bool>,
 }
 
 /// What was announced to follow.
@@ -101,6 +106,7 @@ impl Watch {
                 looked: None,
                 seen: None,
                 misses: Vec::new(),
+                answered: vec![false; service.wait_for.len()],
             };
             (service.name.clone(), watched)
         };
@@ -135,6 +141,10 @@ impl Watch {
                 let Some((name, probe)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
                 let nth = probe.unwrap();
+                if let Some(need) = nth.checked_sub(NEEDS) {
+                    watched.answered[need] = *answer == Answer::Pass;
+                    return Expect::Anything;
+                }
                 watched.misses[nth] = match answer {
                     Answer::Pass => (0, false),
                     Answer::Miss(miss) => {
@@ -149,7 +159,13 @@ impl Watch {
                 watched.seen = watched.looked;
             }
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
+                let again = core.service(name).is_some_and(
+                    |it| matches!(&it.state, State::Waiting(waiting) if waiting.is_restart()),
+                );
                 let watched = self.of(name);
+                if again {
+                    watched.answered.fill(false);
+                }
                 watched.stopped = false;
                 watched.restarts.clear();
             }
@@ -208,6 +224,7 @@ impl Watch {
                 ensure(!swept, "a sweep of a process that is not dead, or was swept")
             }
             Effect::Probe { name, probe, ticket } => self.asks(name, Some(*probe), *ticket),
+            Effect::Ask { name, need, ticket } => self.asks(name, Some(NEEDS + need), *ticket),
             Effect::Look { name, ticket } => {
                 let watched = self.of(name);
                 watched.looked = watched.touched;
@@ -218,11 +235,11 @@ impl Watch {
                 ensure(lives, "a look at a process that is gone, or on its way out")
             }
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
+                Some((_, None | Some(NEEDS..))) => Ok(()),
                 Some((name, Some(nth))) => {
                     self.of(&name).misses[nth].0 += 1;
                     Ok(())
                 }
-                Some((_, None)) => Ok(()),
                 None => Err("what nobody asked is abandoned".to_owned()),
             },
             Effect::Note { name, note } => self.said(now, name, note),
@@ -268,12 +285,13 @@ impl Watch {
                 watched.hung_at = None;
                 return watched.has_reason(now, end);
             }
-            Note::Ready { .. }
+            Note::Down => watched.answered.fill(false),
+            Note::Waits { .. }
+            | Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }
             | Note::Healthy
             | Note::GaveUp { retry: None, .. }
-            | Note::Down
             | Note::Done => {}
         }
         Ok(())
@@ -307,8 +325,9 @@ impl Watch {
             named(self.in_order(now, service, core, process, spawning(name)))?;
         }
         for (name, _) in self.asked.values() {
-            let up = matches!(core.service(name).map(|it| &it.state), Some(State::Up { .. }));
-            ensure(up, "an answer is awaited from a service that is not up")?;
+            let state = core.service(name).map(|it| &it.state);
+            let asks = matches!(state, Some(State::Up { .. } | State::Waiting(_)));
+            ensure(asks, "an answer is awaited from a service that is not up")?;
         }
         self.leaves_in_time(now, core)
     }
@@ -325,16 +344,18 @@ impl Watch {
         let deadline = core.deadline();
         let sockets = !watched.plan.listen.is_empty();
         let holds = match &service.state {
-            State::Waiting | State::Backoff { .. } | State::Up { .. } => sockets,
+            State::Waiting(_) | State::Backoff { .. } | State::Up { .. } => sockets,
             State::Down | State::Done | State::Failed => false,
             State::Spawning { .. } => sockets && !watched.stopped,
             State::Stopping(_) => sockets && !watched.stopped && !core.is_leaving(),
         };
         ensure(watched.held == holds, "its sockets are held, or not, against its state")?;
         match &service.state {
-            State::Waiting => {
+            State::Waiting(_) => {
                 let unmet = core.predecessors(service).any(|it| !lets_start(it));
-                ensure(unmet, "it waits for nobody")
+                let needy = watched.answered.contains(&false);
+                ensure(unmet || needy, "it waits for nobody")?;
+                ensure(unmet || deadline.is_some(), "nobody asks for what it needs")
             }
             State::Down => {
                 ensure(service.want == Want::Down || core.is_leaving(), "it is forgotten")
@@ -389,6 +410,9 @@ impl Watch {
 
 impl Watched {
     fn starts(&mut self, now: Time, run: u64, asked: bool) -> Verdict {
+        let needy = self.answered.contains(&false);
+        ensure(!needy, "it is started although something that it needs did not answer")?;
+        self.answered.fill(false);
         let follows = std::mem::replace(&mut self.follows, Follows::Nothing);
         if asked {
             return Ok(());

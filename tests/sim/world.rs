@@ -13,7 +13,7 @@ use keepup::core::{Remembered, State, Supervisor};
 use keepup::plan::{Name, Plan, Service, Signal};
 
 use crate::plans::plan;
-use crate::script::{Run, killed};
+use crate::script::{Reply, Run, killed};
 use crate::watch::Watch;
 
 /// More of what follows at one moment means that it never ends.
@@ -33,6 +33,8 @@ pub(crate) struct Sim {
     read: usize,
     agenda: BTreeMap<(Time, u64), Due>,
     dues: u64,
+    /// How what services need answers, whoever asks, and from which moment on.
+    needs: BTreeMap<String, Vec<(Duration, Reply)>>,
     actors: BTreeMap<Name, Actor>,
     processes: BTreeMap<Pid, Process>,
     pids: i32,
@@ -118,6 +120,7 @@ impl Sim {
             read: 0,
             agenda: BTreeMap::new(),
             dues: 0,
+            needs: BTreeMap::new(),
             actors,
             processes: BTreeMap::new(),
             pids: 100,
@@ -135,6 +138,12 @@ impl Sim {
     /// Somebody removes it.
     pub(crate) fn take_heartbeat_file(&mut self, name: &str) {
         self.actors.get_mut(name).unwrap().file = None;
+    }
+
+    /// This answers so, from each of these moments on; what nobody speaks of answers well.
+    pub(crate) fn needs(&mut self, written: &str, replies: Vec<(Duration, Reply)>) -> &mut Sim {
+        self.needs.insert(written.to_owned(), replies);
+        self
     }
 
     /// This happens then.
@@ -415,6 +424,7 @@ impl Sim {
                 }
             }
             Effect::Probe { name, probe, ticket } => self.asked(name, probe, ticket),
+            Effect::Ask { name, need, ticket } => self.asked_need(name, need, ticket),
             Effect::Look { name, ticket } => self.look(name, ticket),
             Effect::Examine { name, pid, ticket } => {
                 if let Some(takes) = self.processes[&pid].run.examined {
@@ -472,6 +482,20 @@ impl Sim {
         let (answer, took) = match reply {
             Some((_, reply)) => (reply.answer.clone(), reply.took),
             None => (Some(Answer::Pass), Duration::from_millis(10)),
+        };
+        if let Some(answer) = answer {
+            self.plan(took, Due::Answers { name, ticket, answer, took });
+        }
+    }
+
+    fn asked_need(&mut self, name: Name, need: usize, ticket: Ticket) {
+        let written = &self.core.service(&name).unwrap().plan.wait_for[need].written;
+        let replies = self.needs.get(written);
+        let now = self.now.0;
+        let reply = replies.and_then(|it| it.iter().rev().find(|(from, _)| *from <= now));
+        let (answer, took) = match reply {
+            Some((_, reply)) => (reply.answer.clone(), reply.took),
+            None => (Some(Answer::Pass), Duration::ZERO),
         };
         if let Some(answer) = answer {
             self.plan(took, Due::Answers { name, ticket, answer, took });

@@ -13,3 +13,4 @@ mod sockets;
 mod starting;
 mod stopping;
 mod told;
+mod waiting;

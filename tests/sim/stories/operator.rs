@@ -230,7 +230,7 @@ fn commands_to_one_that_waits() {
     for command in [start("api"), restart("api")] {
         let mut sim = waiting();
         sim.at(s(10), command).run_until(s(20));
-        assert!(matches!(sim.state("api"), State::Waiting), "{}", sim.trace);
+        assert!(matches!(sim.state("api"), State::Waiting(_)), "{}", sim.trace);
     }
     let mut sim = waiting();
     sim.at(s(10), stop("api")).at(s(15), start("db")).run_until(s(20));

@@ -78,7 +78,7 @@ fn keepup_stays_while_something_else_runs() {
     ]);
     sim.run_until(s(10));
     assert_eq!(sim.exit, None);
-    assert!(matches!(sim.state("api"), State::Waiting));
+    assert!(matches!(sim.state("api"), State::Waiting(_)));
     // An operator has mended it.
     sim.at(s(20), start("migrate")).run_until(s(30));
     assert!(matches!(sim.state("api"), State::Up { .. }), "{}", sim.trace);
