@@ -132,7 +132,12 @@ pub(super) struct Tally {
 impl Tally {
     /// Has this called when there are some, once until they are taken; it must not wait.
     pub(super) fn call(&self, call: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.call.set(call);
+        if self.call.set(call).is_ok()
+            && !lock(&self.fresh).is_empty()
+            && let Some(call) = self.call.get()
+        {
+            call();
+        }
     }
 
     pub(super) fn add(&self, service: &Name, run: u64, lines: u64) {
@@ -161,6 +166,8 @@ impl fmt::Debug for Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn finder(text: &str) -> Finder {
@@ -178,6 +185,17 @@ mod tests {
             assert_eq!(count, 2, "pieces of {piece}");
             assert_eq!((finder.end(), finder.end()), (1, 0), "pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn what_was_found_before_anybody_asked_is_told() {
+        let (tally, calls) = (Tally::default(), Arc::new(AtomicU32::new(0)));
+        tally.add(&"api".into(), 1, 2);
+        let called = Arc::clone(&calls);
+        tally.call(Box::new(move || _ = called.fetch_add(1, Ordering::Relaxed)));
+        tally.add(&"api".into(), 1, 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(tally.take(), [("api".into(), 1, 3)]);
     }
 
     #[test]

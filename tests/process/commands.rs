@@ -33,10 +33,12 @@ fn status_as_json_has_every_field() {
     let api = &status["services"][0];
     let expected = [
         "cpu_percent",
+        "errors_last_hour",
         "failures_in_row",
         "health",
         "heartbeat_age_seconds",
         "last_end",
+        "log",
         "max_restarts",
         "memory_bytes",
         "name",
