@@ -156,10 +156,11 @@ impl Backlog {
 
     /// Nothing will be written any more; returns how many more lines are lost by that.
     pub(super) fn give_up(&mut self) -> u64 {
-        let after = self.gap.take().unwrap_or_default();
+        let after = self.gap.take();
         let mut held = Gap::default();
         let lines = held.swallow(&std::mem::take(&mut self.held));
-        lines + u64::from(held.open_line) + u64::from(after.open_line)
+        // The last of them, if it has no end, is the first of the gap, and counted there.
+        lines + u64::from(after.map_or(held.open_line, |it| it.open_line))
     }
 
     /// Once all is written that was held: puts the mark where the lost lines would stand.
@@ -266,6 +267,9 @@ mod tests {
         let mut backlog = Backlog::new(4);
         assert_eq!(backlog.accept(b"a\nb\nc\nd"), 1);
         assert_eq!(backlog.give_up(), 3, "a, b and d; c was counted before");
+        let mut backlog = Backlog::new(4);
+        assert_eq!(backlog.accept(&[vec![b'x'; LINE_MAX + 5], b"\nb\n".to_vec()].concat()), 2);
+        assert_eq!(backlog.give_up(), 0, "the line whose beginning is kept was counted before");
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl LogFile {
     /// Closes the file; the next write opens what then carries its name.
     pub(super) fn close(&mut self) {
         self.open = None;
+        self.stuck = None;
         *self.names.hold() = None;
     }
 
@@ -276,6 +277,11 @@ impl LogFile {
                 self.stuck = None;
                 let old = self.open.take().and_then(|it| it.file.metadata().ok());
                 self.reopen(old.as_ref())
+            }
+            // The folder is gone, and the file with it: they are made anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.close();
+                Ok(())
             }
             Err(error) => {
                 *self.names.hold() = None;

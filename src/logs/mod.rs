@@ -258,6 +258,7 @@ impl Logs {
         if let Some(watch) = watch {
             watch.finish();
         }
+        self.shared.packer.finish(until.saturating_duration_since(Instant::now()));
         self.shared.console.finish(until.saturating_duration_since(Instant::now()));
     }
 

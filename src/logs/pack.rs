@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ const STACK: usize = 2 << 20;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Packer {
     queue: Arc<(Mutex<Queue>, Condvar)>,
+    stopping: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -53,12 +55,15 @@ struct Job {
 impl Packer {
     /// Compresses the rotated files beside `path`, when there is time.
     pub(super) fn pack(&self, path: &Path, names: &Arc<Names>) {
+        if self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
         let (queue, more) = &*self.queue;
         let mut queue = lock(queue);
         if queue.jobs.iter().all(|it| it.path != path) {
             let (path, names) = (path.to_owned(), Arc::clone(names));
             queue.jobs.push(Job { path, names, at: None, wait: RETRY });
-            more.notify_one();
+            more.notify_all();
         }
         if !queue.running {
             let packer = self.clone();
@@ -67,16 +72,28 @@ impl Packer {
         }
     }
 
+    /// Has it stop; what it was at is begun anew by the next keepup. Waits no longer than `limit`.
+    pub(super) fn finish(&self, limit: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let (queue, more) = &*self.queue;
+        more.notify_all();
+        let running = |it: &mut Queue| it.running;
+        drop(more.wait_timeout_while(lock(queue), limit, running));
+    }
+
     fn run(&self) {
         step_back();
         while let Some(Job { path, names, wait, .. }) = self.next() {
             let outcome = loop {
-                match pack_oldest(&path, &names) {
+                match pack_oldest(&path, &names, &self.stopping) {
                     Ok(Some(())) => {}
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
+            if self.stopping.load(Ordering::Relaxed) {
+                continue;
+            }
             let failed = outcome.is_err();
             names.packed(outcome);
             if failed {
@@ -93,11 +110,15 @@ impl Packer {
         let mut queue = lock(queue);
         loop {
             let now = Instant::now();
+            if self.stopping.load(Ordering::Relaxed) {
+                queue.jobs.clear();
+            }
             if let Some(due) = queue.jobs.iter().position(|it| it.at.is_none_or(|at| at <= now)) {
                 return Some(queue.jobs.remove(due));
             }
             let Some(at) = queue.jobs.iter().filter_map(|it| it.at).min() else {
                 queue.running = false;
+                more.notify_all();
                 return None;
             };
             let woken = more.wait_timeout(queue, at.saturating_duration_since(now));
@@ -118,7 +139,7 @@ fn step_back() {
 }
 
 /// Compresses one file; `None`: there is none that needs it.
-fn pack_oldest(path: &Path, names: &Names) -> io::Result<Option<()>> {
+fn pack_oldest(path: &Path, names: &Names, stop: &AtomicBool) -> io::Result<Option<()>> {
     let oldest = {
         let _held = names.hold();
         let numbers = rotate::scan(path)?;
@@ -132,7 +153,7 @@ fn pack_oldest(path: &Path, names: &Names) -> io::Result<Option<()>> {
         return Ok(None);
     };
     let mark = Mark::of(&plain.metadata()?);
-    compress(&plain, mark, &part)?;
+    compress(&plain, mark, &part, stop)?;
     if Mark::of(&plain.metadata()?) != mark {
         std::fs::remove_file(&part)?;
         return Err(io::Error::other("it is still written"));
@@ -161,13 +182,13 @@ pub(super) fn part_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn compress(plain: &File, mark: Mark, part: &Path) -> io::Result<()> {
+fn compress(plain: &File, mark: Mark, part: &Path, stop: &AtomicBool) -> io::Result<()> {
     match std::fs::remove_file(part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
-    let written = write_packed(plain, mark, &file).and_then(|()| {
+    let written = write_packed(plain, mark, &file, stop).and_then(|()| {
         resemble(&file, &plain.metadata()?);
         file.sync_all()
     });
@@ -178,13 +199,16 @@ fn compress(plain: &File, mark: Mark, part: &Path) -> io::Result<()> {
     written
 }
 
-fn write_packed(plain: &File, mark: Mark, to: &File) -> io::Result<()> {
+fn write_packed(plain: &File, mark: Mark, to: &File, stop: &AtomicBool) -> io::Result<()> {
     let time = u32::try_from(plain.metadata()?.mtime()).unwrap_or(0);
     let builder = GzBuilder::new().comment(mark.comment()).mtime(time);
     let mut packed = builder.write(io::BufWriter::new(to), Compression::default());
     let mut from = BufReader::with_capacity(BUFFER, plain);
     let mut buffer = vec![0; BUFFER];
     loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("keepup is ending"));
+        }
         let count = from.read(&mut buffer)?;
         if count == 0 {
             break;

@@ -360,6 +360,7 @@ impl Stream {
         if wish.reopen {
             sink.file.close();
             sink.retry_at = None;
+            self.troubles.work(Work::Rotation, None);
         }
     }
 

@@ -11,10 +11,10 @@ use keepup::plan::{self, LogFormat, Overflow};
 use crate::world::{Folder, LIMIT, World, lines, name, plan, wait_until, write_aside};
 
 /// A small file system in memory. Needs root.
-struct Tmpfs(PathBuf);
+pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn new(folder: &Folder, size: &str) -> Tmpfs {
+    pub(crate) fn new(folder: &Folder, size: &str) -> Tmpfs {
         let path = folder.path("disk");
         fs::create_dir(&path).unwrap();
         let mounted = Command::new("mount")
@@ -78,7 +78,7 @@ impl Drop for Frozen<'_> {
 
 /// An ordinary user is told which tests were not run; who runs everything runs as root.
 #[expect(clippy::print_stderr, reason = "who runs the tests should read it")]
-fn cannot_mount() -> bool {
+pub(crate) fn cannot_mount() -> bool {
     let cannot = !nix::unistd::geteuid().is_root();
     if cannot {
         eprintln!("not run: this test mounts a disk, and that needs root");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keepup::plan::{self, Compress};
 
-use crate::world::{Folder, World, lines, plan, wait_until};
+use crate::world::{Folder, World, lines, name, plan, wait_until};
 
 fn packed(folder: &Folder) -> plan::Logs {
     plan::Logs { compress: Compress::Gzip, ..plan(folder.path("api.log")) }
@@ -98,6 +98,27 @@ fn a_compression_is_resumed_from_every_step_at_which_it_can_be_killed() {
         let (text, _) = resumed(&files);
         assert_eq!(text, "one\ntwo\n", "{state:?}");
     }
+}
+
+#[test]
+fn a_compression_that_fails_is_told_and_tried_again() {
+    let folder = Folder::new();
+    fs::write(folder.path("api.log.1"), "one\n").unwrap();
+    fs::create_dir_all(folder.path("api.log.gz.part/in the way")).unwrap();
+    let world = World::new();
+    let out = world.add("api", &packed(&folder));
+    wait_until("it is told", || !world.texts().is_empty());
+    let told = format!("cannot compress rotated files of `{}`", folder.path("api.log").display());
+    assert!(world.texts()[0].starts_with(&told), "{:?}", world.texts());
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
+    assert!(problem.ends_with("; they stay as they are, retrying"), "{problem}");
+    assert_eq!(folder.read("api.log.1"), "one\n");
+    fs::remove_dir_all(folder.path("api.log.gz.part")).unwrap();
+    wait_until("it is compressed", || names(&folder) == ["api.log", "api.log.1.gz"]);
+    wait_until("that is told", || world.logs.stats(&name("api")).problem.is_none());
+    assert!(world.texts()[1].starts_with("compressing rotated files of"), "{:?}", world.texts());
+    drop(out);
+    world.finish();
 }
 
 #[test]
