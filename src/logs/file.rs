@@ -264,9 +264,7 @@ impl LogFile {
                 false
             }
             Ok(_) => true,
-            Err(error) => {
-                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-            }
+            Err(error) => is_gone(&error),
         }
     }
 
@@ -279,7 +277,7 @@ impl LogFile {
                 self.reopen(old.as_ref())
             }
             // The folder is gone, and the file with it: they are made anew.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 self.close();
                 Ok(())
             }
@@ -444,6 +442,11 @@ fn lock(file: &File) -> io::Result<()> {
 #[expect(deprecated, reason = "its successor panics in drop when unlocking fails")]
 fn flock(file: &File, how: FlockArg) -> nix::Result<()> {
     nix::fcntl::flock(file.as_raw_fd(), how)
+}
+
+/// Nothing has this name, and it may be that no folder has.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The file itself is well, it is only that there is no room.

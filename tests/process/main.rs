@@ -9,9 +9,11 @@ mod world;
 
 mod api;
 mod commands;
+mod disks;
 mod endpoint;
 mod examples;
 mod folders;
+mod follow;
 mod held;
 mod inherit;
 mod init;
