@@ -90,7 +90,7 @@ impl Remote {
 
     /// Waits for so long.
     pub(super) fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     fn ask(&self, method: Method, path: &str, patience: Patience) -> Result<Reply, Error> {

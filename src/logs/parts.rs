@@ -161,7 +161,11 @@ fn look(path: &Path, last: Option<&Part>) -> io::Result<Vec<Part>> {
     if parts.first().is_some_and(is_last) {
         return Ok(Vec::new());
     }
-    let numbers = rotate::scan(path)?;
+    let numbers = match rotate::scan(path) {
+        // Without a folder there are no files, for now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => rotate::Numbers::default(),
+        found => found?,
+    };
     // What moves between the look at the folder and that at the file is found one further on.
     let next = numbers.kept.keys().map(|it| it.saturating_add(1));
     for number in numbers.kept.keys().copied().chain(next).collect::<BTreeSet<u32>>() {

@@ -56,6 +56,18 @@ fn the_last_lines_reach_back_into_rotated_and_compressed_files() {
 }
 
 #[test]
+fn a_log_that_is_not_there_yet_is_empty_and_can_be_waited_for() {
+    let folder = Folder::new();
+    let path = folder.path("logs/api.log");
+    let source = Source { name: "api".to_owned(), path: path.clone(), unwritten: Vec::new() };
+    let mut show = Show::open(vec![source], &Ask::default()).unwrap();
+    assert!(show.more().unwrap().is_empty());
+    fs::create_dir(folder.path("logs")).unwrap();
+    fs::write(path, "one\n").unwrap();
+    assert_eq!(show.more().unwrap(), b"one\n");
+}
+
+#[test]
 fn the_last_lines_are_counted_among_those_that_are_wanted() {
     let folder = three_files();
     let grep = Some(Regex::new("o").unwrap());

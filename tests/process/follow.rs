@@ -1,7 +1,7 @@
 //! `keepup logs` through the real socket; readers that stop reading; and what is told when.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -57,7 +57,8 @@ fn a_follower_sees_each_line_once_through_rotations() {
             "[service.api.logs]\nformat = \"{format}\"\nmax_size = \"6kB\"\nkeep = 200\n\
              compress = \"gzip\"\n"
         );
-        let keepup = Keepup::start(&shell("api", NUMBERS, &keys));
+        let mut keepup = Keepup::start(&shell("api", NUMBERS, &keys));
+        keepup.up("api");
         let follower = Follower::start(&keepup, &["api", "-f", "-n", "all"]);
         for nth in 1..=10_000 {
             let line = follower.next();
@@ -69,7 +70,25 @@ fn a_follower_sees_each_line_once_through_rotations() {
             };
             assert_eq!(shown, nth.to_string(), "{format}");
         }
-        assert!(keepup.folder.path("logs/api.log.3.gz").exists(), "it was rotated");
+        wait_until("it was rotated and compressed", || {
+            let names = fs::read_dir(keepup.folder.path("logs")).unwrap().flatten();
+            names.filter(|it| it.path().extension().is_some_and(|it| it == "gz")).count() >= 3
+        });
+    }
+}
+
+#[test]
+fn without_a_keepup_files_are_followed_that_are_not_there_yet() {
+    let mut keepup = Keepup::start(&shell("api", "exit 0", "oneshot = true\n"));
+    assert_eq!(keepup.wait_code(), 0);
+    let _ = fs::remove_dir_all(keepup.folder.path("logs"));
+    let follower = Follower::start(&keepup, &["api", "-f"]);
+    fs::create_dir(keepup.folder.path("logs")).unwrap();
+    for line in ["one", "two"] {
+        let mut log =
+            fs::File::options().append(true).create(true).open(keepup.folder.path("logs/api.log"));
+        writeln!(log.as_mut().unwrap(), "{line}").unwrap();
+        assert_eq!(follower.next(), line);
     }
 }
 
@@ -99,10 +118,14 @@ fn what_is_shown_can_be_chosen() {
     }
     assert_eq!(logs(&["--json"]).lines().count(), 4);
     // A line that comes later is shown, too, behind the name of its service.
-    let follower = Follower::start(&keepup, &["-f", "-n", "0", "--grep", "late"]);
-    keepup.ask(&["signal", "web", "KILL"]);
-    fs::write(keepup.folder.path("out"), "").unwrap();
-    drop(follower);
+    let follower = Follower::start(&keepup, &["-f", "--since", "10m", "--grep", "two"]);
+    let mut shown: Vec<String> = (0..2).map(|_| follower.next()).collect();
+    keepup.ask(&["restart", "web"]);
+    shown.push(follower.next());
+    shown.sort_unstable();
+    let names: Vec<&str> = shown.iter().map(|it| it.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["api", "web", "web"], "{shown:?}");
+    assert!(shown[2].contains("\"run\":2"), "{shown:?}");
 }
 
 /// The loop turns, and a service goes on.
