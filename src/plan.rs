@@ -124,6 +124,8 @@ pub struct Service {
     pub autostart: bool,
     /// Its final end ends keepup, with its exit code.
     pub essential: bool,
+    /// It has not started before it says READY=1.
+    pub notify: bool,
     /// How long it may take to start.
     pub start_timeout: Duration,
     /// The signal that asks it to stop.
@@ -142,7 +144,7 @@ pub struct Service {
     pub restart: Restart,
     /// What is asked of it, in the order startup, liveness, readiness, warning.
     pub probes: Vec<Probe>,
-    /// The file it touches to show that it lives.
+    /// How it shows that it lives.
     pub heartbeat: Option<Heartbeat>,
     /// Where its output goes.
     pub logs: Logs,
@@ -293,14 +295,22 @@ pub enum ExitMatch {
     Signal(Signal),
 }
 
-/// `[service.NAME.heartbeat]`: the file that a service touches to show that it lives.
+impl Service {
+    /// May its processes tell keepup how they are, by `sd_notify`?
+    pub fn is_heard(&self) -> bool {
+        self.notify || self.heartbeat.as_ref().is_some_and(|it| it.file.is_none())
+    }
+}
+
+/// `[service.NAME.heartbeat]`: how a service shows that it lives. It may always say WATCHDOG=1,
+/// where it is heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Where it is.
-    pub file: PathBuf,
-    /// Degraded when it was not touched for so long.
+    /// The file that it touches; `None`: it says WATCHDOG=1.
+    pub file: Option<PathBuf>,
+    /// Degraded when there was no beat for so long.
     pub degraded_after: Duration,
-    /// Restarted when it was not touched for so long.
+    /// Restarted when there was no beat for so long.
     pub unhealthy_after: Duration,
 }
 

@@ -143,9 +143,13 @@ fn of_service(number: usize, service: &Service, page: &mut Page) {
     if let Some(heartbeat) = &service.heartbeat {
         let [degraded, unhealthy] =
             [heartbeat.degraded_after, heartbeat.unhealthy_after].map(duration::print);
-        let file = heartbeat.file.display();
-        let text = format!("{file}: degraded after {degraded}, restarted after {unhealthy}");
+        let file = heartbeat.file.as_ref().map(|it| it.display().to_string());
+        let way = file.unwrap_or_else(|| "WATCHDOG=1".to_owned());
+        let text = format!("{way}: degraded after {degraded}, restarted after {unhealthy}");
         page.row("heartbeat", &text);
+    }
+    if service.notify {
+        page.row("started", "when it says READY=1");
     }
     if schedule::hang_noticed(service).is_none() && !service.oneshot {
         page.row("hang", "would not be noticed: no liveness probe, no heartbeat");

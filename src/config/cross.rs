@@ -30,7 +30,7 @@ pub(super) fn check(drafts: &[Draft<'_>], supervisor: Option<&Supervisor>) {
     });
     refuse_shared(logs.collect(), "log file");
     let heartbeats = drafts.iter().filter_map(|it| {
-        let file = it.plan.as_ref()?.heartbeat.as_ref()?.file.as_path();
+        let file = it.plan.as_ref()?.heartbeat.as_ref()?.file.as_deref()?;
         Some((it.heartbeat_at, file, &it.name))
     });
     refuse_shared(heartbeats.collect(), "heartbeat file");

@@ -1,32 +1,27 @@
-//! `[service.NAME.heartbeat]`: the file that a service touches.
+//! `[service.NAME.heartbeat]`: how a service shows that it lives.
 
 use std::time::Duration;
 
 use super::duration;
 use super::section::Section;
-use super::service::Pass;
 use super::value::Value;
 use super::wrong::Wrong;
 use crate::plan::Heartbeat;
 
 /// The heartbeat, if there is one; nothing if it is wrong, and reported.
 #[expect(clippy::option_option, reason = "outside: nothing, because it is wrong")]
-pub(super) fn read(service: &Section<'_>, pass: Pass) -> Option<Option<Heartbeat>> {
+pub(super) fn read(service: &Section<'_>, notify: bool) -> Option<Option<Heartbeat>> {
     let section = service.section("heartbeat");
     let file = section.maybe("file", Value::path);
     let degraded_after = section.maybe("degraded_after", Value::duration);
     let unhealthy_after = section.maybe("unhealthy_after", Value::duration);
     section.refuse_unknown();
-    let own = service.is_own("heartbeat");
-    let Some(file) = file? else {
-        // Defaults may say how long, and leave it to each service which file.
-        if own && pass == Pass::Service && section.is_written() {
-            let hint = "add file = \"heartbeat\", which the service touches";
-            section.at.refuse(Wrong::hinted("the heartbeat has no `file`", hint));
-            return None;
-        }
+    let file = file?;
+    // Defaults may say how long, and leave it to each service which file, or none.
+    let own = service.is_own("heartbeat") || notify;
+    if file.is_none() && !(own && section.is_written()) {
         return degraded_after.and(unhealthy_after).map(|_| None);
-    };
+    }
     let (degraded_after, unhealthy_after) = match (degraded_after?, unhealthy_after?) {
         (None, None) => (Duration::from_secs(60), Duration::from_secs(120)),
         (Some(degraded), None) => (degraded, degraded.saturating_mul(2)),

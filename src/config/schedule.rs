@@ -74,7 +74,7 @@ pub fn ways(service: &Service) -> Vec<Way> {
     let mut ways = vec![way("crashes at once", Duration::ZERO)];
     let start = service.start_timeout;
     let waits = |it: &Probe| matches!(it.role, Role::Startup | Role::Liveness);
-    if service.heartbeat.is_some() || service.probes.iter().any(waits) {
+    if service.notify || service.heartbeat.is_some() || service.probes.iter().any(waits) {
         ways.push(way("never gets ready", start));
         ways.push(way("hangs from birth", start.saturating_add(service.stop_timeout)));
     }

@@ -108,7 +108,8 @@ fn plan(
     let wait_for = section.or("wait_for", Vec::new(), |it| it.list_of(address::wait_for));
     let oneshot = section.or("oneshot", false, Value::truth);
     let restart = restart::read(&section.section("restart"), oneshot == Some(true), pass);
-    let heartbeat = heartbeat::read(section, pass);
+    let notify = section.or("notify", false, Value::truth);
+    let heartbeat = heartbeat::read(section, notify == Some(true));
     let probes = probes(section, pass);
     let logs = logs::read(&section.section("logs"), name, outside);
     let process = process(section, at);
@@ -145,6 +146,7 @@ fn plan(
         oneshot: oneshot?,
         autostart: autostart?,
         essential: essential?,
+        notify: notify?,
         start_timeout: start_timeout?,
         stop_signal: stop_signal?,
         stop_timeout: stop_timeout?,

@@ -34,7 +34,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Supervisor, "host", host::check),
     (Table::Service, "pre_start", |it| none_of(command::optional(it))),
     (Table::Service, "post_stop", |it| none_of(command::optional(it))),
-    (Table::Service, "notify", |it| it.truth().map(|notify| nothing_if(!notify))),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
     (Table::Service, "max_memory", |it| any(it.size())),
     (Table::Service, "warn_memory", |it| any(it.size())),

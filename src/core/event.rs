@@ -65,6 +65,10 @@ pub enum Event {
     Gone { pid: Pid },
     /// The answer to [`Effect::Probe`] or [`Effect::Ask`], and how long it took.
     Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
+    /// A process of this run said something of it, by `sd_notify`.
+    Notified { pid: Pid, news: News },
+    /// A process of this run said WATCHDOG=1.
+    Beat { pid: Pid },
     /// The answer to [`Effect::Look`].
     Looked { name: Name, ticket: Ticket, sight: Sight },
     /// So many more lines that a run printed show an error.
@@ -211,6 +215,23 @@ pub enum Sight {
     Still,
     /// There is nothing to see, and why.
     Nothing(String),
+}
+
+/// What a run says of itself. Source: `sd_notify(3)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// READY=1: it has started, or read its files anew.
+    Ready,
+    /// RELOADING=1: it is reading its files anew.
+    Reloading,
+    /// STOPPING=1: it is ending.
+    Stopping,
+    /// STATUS=…: how it is, for people, one line; empty: nothing to say any more.
+    Status(String),
+    /// WATCHDOG=trigger: it knows itself that it is not well.
+    Trigger,
+    /// `EXTEND_TIMEOUT_USEC`=…: its start or its stop may take so long from now on.
+    Extend(Duration),
 }
 
 /// Why a run ended.

@@ -1,6 +1,8 @@
 //! What a run's probes and heartbeat come to. All of it belongs to one run and dies with it: a
 //! fresh process never inherits a miss, and an answer meant for its predecessor finds no ticket.
 
+mod told;
+
 use std::time::Duration;
 
 use super::errors::Errors;
@@ -8,6 +10,7 @@ use super::event::{Answer, Effect, End, Miss, Note, Short, Sight, Ticket, Time};
 use super::heartbeat::Beats;
 use super::turn::Turn;
 use crate::plan::{Class, Probe, Role, Service};
+use told::Told;
 
 /// How often a run that has not started is asked, at the least.
 const STARTING_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -34,6 +37,7 @@ pub struct Health {
     checks: Vec<Check>,
     beats: Option<Beats>,
     errors: Errors,
+    told: Told,
     /// What was said of it last.
     said: Level,
 }
@@ -93,6 +97,7 @@ impl Health {
             checks: plan.probes.iter().map(check).collect(),
             beats: plan.heartbeat.as_ref().map(|_| Beats::new(now)),
             errors: Errors::default(),
+            told: Told::default(),
             said: Level::Starting,
         }
     }
@@ -128,6 +133,9 @@ impl Health {
     }
 
     pub(super) fn deadline(&self, plan: &Service) -> Option<Time> {
+        if let Some(by) = self.told.gone_by() {
+            return Some(by);
+        }
         let checks = self.checks.iter().filter_map(|check| match check.asking {
             Asking::Idle => None,
             Asking::At(at) => Some(at),
@@ -141,11 +149,14 @@ impl Health {
     /// Started by then, or it never will be.
     fn start_by(&self, plan: &Service) -> Option<Time> {
         let late = plan.start_timeout + self.start_extended;
-        self.started.is_none().then(|| self.since + late)
+        self.started.is_none().then(|| self.told.start_by(self.since + late))
     }
 
     /// Time has passed. Says why the run must end, if it must.
     pub(super) fn tick(&mut self, plan: &Service, turn: &mut Turn<'_>) -> Option<End> {
+        if self.told.gone_by().is_some() {
+            return self.told.outstays(turn.now);
+        }
         for nth in 0..self.checks.len() {
             let probe = &plan.probes[nth];
             if let Asking::Asked { ticket, answer_by, at, .. } = self.checks[nth].asking
@@ -308,7 +319,8 @@ impl Health {
 
     /// Draws the conclusions: started? ready? how well? And says what has changed.
     fn assess(&mut self, plan: &Service, turn: &mut Turn<'_>) {
-        if self.started.is_none() && self.nothing_awaited(plan) {
+        let ends = self.told.gone_by().is_some();
+        if self.started.is_none() && !ends && self.nothing_awaited(plan) {
             self.start(plan, turn);
         }
         let level = self.conclude(plan, turn.now);
@@ -323,7 +335,7 @@ impl Health {
             }
         }
         self.said = level;
-        let passes = self.started.is_some() && self.all_pass(plan, Role::Readiness);
+        let passes = self.started.is_some() && !ends && self.all_pass(plan, Role::Readiness);
         // A oneshot is waited for until it is done.
         let ready = passes && !plan.oneshot;
         if ready && !self.ready {
@@ -352,7 +364,9 @@ impl Health {
     }
 
     fn nothing_awaited(&self, plan: &Service) -> bool {
-        self.all_pass(plan, gate(plan)) && self.beats.as_ref().is_none_or(|beats| beats.beaten)
+        self.told.lets_start(plan)
+            && self.all_pass(plan, gate(plan))
+            && self.beats.as_ref().is_none_or(|beats| beats.beaten)
     }
 
     fn all_pass(&self, plan: &Service, role: Role) -> bool {
@@ -371,6 +385,9 @@ impl Health {
                 format!("{} {}: {answer}", probe.role, probe.kind)
             })
             .collect();
+        if !self.told.lets_start(plan) {
+            waits.push("it has not said READY=1".to_owned());
+        }
         if let (Some(beats), Some(heartbeat)) = (&self.beats, &plan.heartbeat)
             && !beats.beaten
         {
@@ -382,6 +399,9 @@ impl Health {
     fn conclude(&self, plan: &Service, now: Time) -> Level {
         if self.started.is_none() {
             return Level::Starting;
+        }
+        if self.told.gone_by().is_some() {
+            return Level::Degraded("it says that it is stopping (STOPPING=1)".to_owned());
         }
         if let (Some(beats), Some(heartbeat)) = (&self.beats, &plan.heartbeat)
             && beats.degraded
@@ -486,7 +506,7 @@ fn errors_max(plan: &Service) -> Option<u64> {
 
 /// Nothing tells how well it is.
 fn asks_nothing(plan: &Service) -> bool {
-    plan.probes.is_empty() && plan.heartbeat.is_none()
+    plan.probes.is_empty() && plan.heartbeat.is_none() && !plan.notify
 }
 
 /// The role whose probes must pass before a run has started.

@@ -1,5 +1,5 @@
-//! What a run's heartbeat file shows: late, lost, or there. It judges by what a look saw and when,
-//! never by the times that a file carries.
+//! What a run's heartbeat shows: late, lost, or there. It judges by what a look at the file saw and
+//! when, never by the times that a file carries, and by when the run said WATCHDOG=1.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::event::{Effect, End, Short, Sight, Ticket, Time};
 use super::turn::Turn;
 use crate::plan::{Heartbeat, Service};
 
-/// What is known from the heartbeat file.
+/// What is known from the heartbeat.
 #[derive(Debug)]
 pub(super) struct Beats {
     /// The last beat, or the start of the run.
@@ -63,7 +63,8 @@ impl Beats {
     }
 
     pub(super) fn deadline(&self, heartbeat: &Heartbeat) -> Option<Time> {
-        let look = (self.look == Look::Back).then_some(self.look_at);
+        let looks = heartbeat.file.is_some() && self.look == Look::Back;
+        let look = looks.then_some(self.look_at);
         let limit =
             if self.degraded { heartbeat.unhealthy_after } else { heartbeat.degraded_after };
         let verdict = self.beaten.then(|| self.last + limit + grace(heartbeat));
@@ -85,7 +86,7 @@ impl Beats {
 
     /// One look at a time: where a file system hangs, each one costs a thread.
     pub(super) fn ask(&mut self, plan: &Service, heartbeat: &Heartbeat, turn: &mut Turn<'_>) {
-        if self.look != Look::Back || turn.now < self.look_at {
+        if heartbeat.file.is_none() || self.look != Look::Back || turn.now < self.look_at {
             return;
         }
         let ticket = turn.ticket();
@@ -111,18 +112,22 @@ impl Beats {
         self.look = Look::Back;
         self.look_at = self.look_at.max(now);
         match sight {
-            Sight::Beat => {
-                self.last = now;
-                self.beaten = true;
-                self.extended = false;
-                self.nothing = None;
-            }
+            Sight::Beat => self.beat(now),
             Sight::Still => self.nothing = None,
             Sight::Nothing(why) => self.nothing = Some(why),
         }
         self.degraded = self.beaten && self.last + heartbeat.degraded_after <= now;
         let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;
         lost.then(|| self.lost(heartbeat, now))
+    }
+
+    /// There was one.
+    pub(super) fn beat(&mut self, now: Time) {
+        self.last = now;
+        self.beaten = true;
+        self.extended = false;
+        self.nothing = None;
+        self.degraded = false;
     }
 
     fn lost(&self, heartbeat: &Heartbeat, now: Time) -> End {
@@ -134,7 +139,10 @@ impl Beats {
     }
 
     pub(super) fn trouble(&self, heartbeat: &Heartbeat) -> String {
-        let file = heartbeat.file.display();
+        let Some(file) = &heartbeat.file else {
+            return "it does not say WATCHDOG=1".to_owned();
+        };
+        let file = file.display();
         match &self.nothing {
             _ if matches!(self.look, Look::Hangs { .. }) => format!("no look at {file} came back"),
             Some(why) => why.clone(),
@@ -152,5 +160,5 @@ fn pace(heartbeat: &Heartbeat) -> Duration {
 
 /// How long after a threshold a look may come back and still decide.
 fn grace(heartbeat: &Heartbeat) -> Duration {
-    pace(heartbeat) * 2
+    if heartbeat.file.is_some() { pace(heartbeat) * 2 } else { Duration::ZERO }
 }

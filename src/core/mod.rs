@@ -21,6 +21,7 @@ pub mod tell;
 mod turn;
 pub mod uptime;
 pub mod waiting;
+pub mod words;
 
 pub use service::{Service, State, Want};
 pub use supervisor::{Remembered, Supervisor};

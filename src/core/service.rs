@@ -27,6 +27,7 @@ use super::stopping::Stopping;
 use super::turn::Turn;
 use super::uptime::{Counts, Uptime};
 use super::waiting::{Start, Waiting};
+use super::words::Words;
 use crate::plan::{self, Name};
 
 /// What is wanted of a service; an operator's word stays until another.
@@ -98,6 +99,8 @@ pub struct Service {
     pub last_end: Option<LastEnd>,
     /// Why it was given up, for good or for now; cleared by the next stable run.
     pub gave_up: Option<String>,
+    /// What its run says of itself.
+    pub words: Words,
     /// The operator who asked for the next start.
     pub(super) starter: Option<u32>,
     /// Its sockets are held.
@@ -116,6 +119,7 @@ impl Service {
             restarts: 0,
             last_end: None,
             gave_up: None,
+            words: Words::default(),
             starter: None,
             holding: false,
         }
@@ -417,6 +421,7 @@ impl Service {
         turn.note(&self.plan.name, note);
         turn.save = true;
         turn.moved = true;
+        self.words = Words::default();
         self.uptime.mark(turn.now, Counts::Down);
         self.last_end = Some(LastEnd { end: end.clone(), exit, at: turn.now });
         if turn.leaving || self.want == Want::Down {

@@ -49,6 +49,15 @@ impl Stopping {
             Phase::Stuck => None,
         }
     }
+
+    /// It wants until then, and gets it unless it was not well.
+    pub(super) fn extend(&mut self, until: Time) {
+        if let Phase::Stop { kill_at } = &mut self.phase
+            && !self.end.is_hang()
+        {
+            *kill_at = until.max(*kill_at);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -141,6 +141,12 @@ impl Supervisor {
             Event::Probed { name, ticket, answer, took } => {
                 with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
             }
+            Event::Notified { pid, news } => {
+                with_pid(services, pid, Main::Lives, |it| it.notified(news, &mut turn));
+            }
+            Event::Beat { pid } => {
+                with_pid(services, pid, Main::Lives, |it| it.beat(&mut turn));
+            }
             Event::Looked { name, ticket, sight } => {
                 with(services, &name, |it| it.looked(ticket, sight, &mut turn));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,8 +199,8 @@ impl World {
                 }
             }),
             Effect::Look { name, ticket } => self.with(core, &name, |it, service| {
-                if let Some(heartbeat) = &service.plan.heartbeat {
-                    it.looker.look(&service.plan.name, ticket, &heartbeat.file);
+                if let Some(file) = heartbeat_file(service) {
+                    it.looker.look(&service.plan.name, ticket, file);
                 }
             }),
             Effect::Examine { name, pid, ticket } => {
@@ -263,8 +264,8 @@ impl World {
 
     fn spawn(&mut self, service: &Service, sockets: Handed) {
         let plan = &service.plan;
-        if let Some(heartbeat) = &plan.heartbeat {
-            self.looker.baseline(&plan.name, &heartbeat.file);
+        if let Some(file) = heartbeat_file(service) {
+            self.looker.baseline(&plan.name, file);
         }
         let output = match self.logs.begin_run(&plan.name, service.run) {
             Ok([stdout, stderr]) => {
@@ -326,4 +327,8 @@ async fn count_errors(logs: Arc<Logs>, tell: mpsc::Sender<Event>) {
             let _ = tell.send(Event::ErrorRate { name, run, lines }).await;
         }
     }
+}
+
+fn heartbeat_file(service: &Service) -> Option<&Path> {
+    service.plan.heartbeat.as_ref()?.file.as_deref()
 }

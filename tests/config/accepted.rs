@@ -121,7 +121,10 @@ fn everything_that_is_written_is_in_the_plan() {
     let exec =
         ProbeKind::Exec(vec!["/etc/keepup/bin/slow queries".to_owned(), "--max=3".to_owned()]);
     assert_eq!(api.probes[4].kind, exec);
-    assert_eq!(api.heartbeat.as_ref().unwrap().file, Path::new("/run/api/heartbeat"));
+    assert_eq!(
+        api.heartbeat.as_ref().unwrap().file.as_deref(),
+        Some(Path::new("/run/api/heartbeat"))
+    );
     assert_eq!(api.logs.file, Path::new("/var/log/api/out.log"));
     assert!(api.logs.console);
     let errors = Errors { pattern: "ERROR|CRITICAL".to_owned(), per_hour: Some(100) };
@@ -365,7 +368,7 @@ fn a_command_line_is_one_essential_service() {
     assert_eq!(service.directory, Path::new("/srv"));
     assert_eq!(service.restart.max_restarts, 3);
     assert_eq!(service.probes[0].role, Role::Liveness);
-    assert_eq!(service.heartbeat.as_ref().unwrap().file, Path::new("/srv/beat"));
+    assert_eq!(service.heartbeat.as_ref().unwrap().file.as_deref(), Some(Path::new("/srv/beat")));
     let named = CommandLine { name: Some("web".to_owned()), ..line(&["x"]) };
     assert_eq!(
         &*config::command_line(&named, &surroundings()).unwrap().plan.services[0].name,

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Event, Exit};
+use keepup::core::event::{Event, Exit, News};
 use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
 
-use crate::plans::{errors, heartbeat, ms, need, plan, probe, s, service, socket};
-use crate::script::{Reply, Run, erred, miss, miss_of, pass_in, restart, silence, start, stop};
+use crate::plans::{errors, heartbeat, ms, need, plan, probe, s, service, socket, watchdog};
+use crate::script::{
+    Reply, Run, Says, erred, miss, miss_of, pass_in, restart, silence, start, stop,
+};
 use crate::world::{Sim, Stall};
 
 /// When a world that is still there is shut down.
@@ -105,9 +107,11 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
         it.heartbeat = chance.maybe(4, |chance| {
             let degraded = ms(500) + chance.time(s(10));
-            heartbeat(degraded, degraded + chance.time(s(10)))
+            let form = chance.of(&[heartbeat, heartbeat, watchdog]);
+            form(degraded, degraded + chance.time(s(10)))
         });
         it.listen = chance.maybe(2, |_| socket()).into_iter().collect();
+        it.notify = chance.once_in(5);
     })
 }
 
@@ -126,6 +130,18 @@ fn any_reply(chance: &mut Chance) -> Reply {
         2 => miss_of(Class::Refused, "connection refused"),
         3 => pass_in(chance.time(s(8))),
         _ => pass_in(chance.time(ms(100))),
+    }
+}
+
+fn any_words(chance: &mut Chance) -> Says {
+    match chance.below(20) {
+        0 => Says::News(News::Stopping),
+        1 => Says::News(News::Trigger),
+        2..=3 => Says::News(News::Extend(chance.time(s(20)))),
+        4 => Says::News(News::Reloading),
+        5..=6 => Says::News(News::Status("well".to_owned())),
+        7..=10 => Says::News(News::Ready),
+        _ => Says::Beat,
     }
 }
 
@@ -150,6 +166,7 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
             .then(|| chance.maybe(5, |it| it.time(s(8))).unwrap_or_default()),
         rest_takes: (!chance.once_in(4)).then(|| chance.time(s(12))),
         replies: (0..probes).map(|_| replies(chance)).collect(),
+        says: (0..chance.below(12)).map(|_| (chance.time(s(60)), any_words(chance))).collect(),
         beats: (0..u32::try_from(chance.below(30)).unwrap()).map(|nth| beats * nth).collect(),
         hangs: chance.maybe(5, |it| it.time(s(60))),
         look_takes: chance.maybe(3, |it| it.time(s(2))).unwrap_or_default(),

@@ -57,6 +57,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         oneshot: false,
         autostart: true,
         essential: false,
+        notify: false,
         start_timeout: s(60),
         stop_signal: Signal::TERM,
         stop_timeout: s(8),
@@ -153,5 +154,10 @@ pub(crate) fn liveness() -> Probe {
 }
 
 pub(crate) fn heartbeat(degraded_after: Duration, unhealthy_after: Duration) -> Heartbeat {
-    Heartbeat { file: PathBuf::from("/run/beat"), degraded_after, unhealthy_after }
+    Heartbeat { file: Some(PathBuf::from("/run/beat")), degraded_after, unhealthy_after }
+}
+
+/// Beats are WATCHDOG=1 alone.
+pub(crate) fn watchdog(degraded_after: Duration, unhealthy_after: Duration) -> Heartbeat {
+    Heartbeat { file: None, degraded_after, unhealthy_after }
 }

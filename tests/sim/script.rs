@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Event, Exit, Miss};
+use keepup::core::event::{Answer, Event, Exit, Miss, News};
 use keepup::plan::{Class, Signal};
 
 use crate::plans::{ms, s};
@@ -33,12 +33,21 @@ pub(crate) struct Run {
     pub(crate) replies: Vec<Vec<(Duration, Reply)>>,
     /// When it touches its heartbeat file.
     pub(crate) beats: Vec<Duration>,
+    /// What it says, and when.
+    pub(crate) says: Vec<(Duration, Says)>,
     /// From then on it does nothing of itself: no answer, no beat, no exit.
     pub(crate) hangs: Option<Duration>,
     /// How long a look at its heartbeat file takes.
     pub(crate) look_takes: Duration,
     /// From then on the file system of its heartbeat file hangs.
     pub(crate) looks_hang: Option<Duration>,
+}
+
+/// By `sd_notify`.
+#[derive(Clone, Debug)]
+pub(crate) enum Says {
+    News(News),
+    Beat,
 }
 
 /// An answer, or none, and how long it takes.
@@ -62,6 +71,7 @@ pub(crate) fn well() -> Run {
         rest_takes: Some(Duration::ZERO),
         replies: Vec::new(),
         beats: Vec::new(),
+        says: Vec::new(),
         hangs: None,
         look_takes: Duration::ZERO,
         looks_hang: None,
@@ -88,6 +98,11 @@ pub(crate) fn ignores_term() -> Run {
 /// It touches its heartbeat file `count` times, once every `every`.
 pub(crate) fn beats(first: Duration, every: Duration, count: u32) -> Run {
     Run { beats: (0..count).map(|nth| first + every * nth).collect(), ..well() }
+}
+
+/// It says these things, each then.
+pub(crate) fn says<const N: usize>(words: [(Duration, News); N]) -> Run {
+    Run { says: words.map(|(at, news)| (at, Says::News(news))).into(), ..well() }
 }
 
 pub(crate) fn pass() -> Reply {

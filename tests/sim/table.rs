@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, Event, Exit, Miss, Note, Pid, SpawnFailure, Ticket, Time,
+    Answer, Effect, Event, Exit, Miss, News, Note, Pid, SpawnFailure, Ticket, Time,
 };
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
@@ -30,11 +30,15 @@ enum Deed {
     Late,
     Errors,
     Examined,
+    SaysReady,
+    SaysStopping,
+    Trigger,
+    Extend,
     Deadline,
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 15] = [
+const DEEDS: [(&str, Deed); 19] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -48,6 +52,10 @@ const DEEDS: [(&str, Deed); 15] = [
     ("late answer", Deed::Late),
     ("error lines", Deed::Errors),
     ("examined", Deed::Examined),
+    ("says ready", Deed::SaysReady),
+    ("says stopping", Deed::SaysStopping),
+    ("trigger", Deed::Trigger),
+    ("extend", Deed::Extend),
     ("deadline", Deed::Deadline),
     ("shutdown", Deed::Shutdown),
 ];
@@ -123,7 +131,12 @@ impl Bench {
             | Deed::Errors
             | Deed::Shutdown => true,
             Deed::Spawned | Deed::SpawnFailed => matches!(state, State::Spawning { .. }),
-            Deed::ExitZero | Deed::ExitOne => runs && !self.swept && !self.awaited,
+            Deed::ExitZero
+            | Deed::ExitOne
+            | Deed::SaysReady
+            | Deed::SaysStopping
+            | Deed::Trigger
+            | Deed::Extend => runs && !self.swept && !self.awaited,
             Deed::Gone => self.swept || self.awaited,
             Deed::Pass | Deed::Miss => self.asked.is_some(),
             Deed::Examined => self.examined.is_some(),
@@ -159,6 +172,10 @@ impl Bench {
                 Event::Examined { name, ticket: self.examined.take().unwrap_or_default() }
             }
             Deed::Shutdown => Event::Shutdown,
+            Deed::SaysReady => Event::Notified { pid, news: News::Ready },
+            Deed::SaysStopping => Event::Notified { pid, news: News::Stopping },
+            Deed::Trigger => Event::Notified { pid, news: News::Trigger },
+            Deed::Extend => Event::Notified { pid, news: News::Extend(s(300)) },
             Deed::Deadline => {
                 self.now = self.core.deadline().unwrap();
                 Event::Tick

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Effect, End, Event, Note, Pid, Ticket, Time};
+use keepup::core::event::{Answer, Effect, End, Event, News, Note, Pid, Ticket, Time};
 use keepup::core::{Remembered, State, Supervisor, Want};
 use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service};
 
@@ -51,6 +51,9 @@ struct Watched {
     /// what the core can know.
     looked: Option<Time>,
     seen: Option<Time>,
+    /// It said in this run that it is not well; that it is ending, and when.
+    triggered: bool,
+    ends_since: Option<Time>,
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
     misses: Vec<(u32, bool)>,
     /// Of what it needs, since its last start.
@@ -105,6 +108,8 @@ impl Watch {
                 touched: None,
                 looked: None,
                 seen: None,
+                triggered: false,
+                ends_since: None,
                 misses: Vec::new(),
                 answered: vec![false; service.wait_for.len()],
             };
@@ -135,8 +140,25 @@ impl Watch {
     }
 
     /// Notes what the core is about to be told.
-    pub(crate) fn before(&mut self, event: &Event, core: &Supervisor) -> Expect {
+    pub(crate) fn before(&mut self, now: Time, event: &Event, core: &Supervisor) -> Expect {
         match event {
+            Event::Notified { pid, .. } | Event::Beat { pid } => {
+                let service = core.services().iter().find(|it| it.pid() == Some(*pid));
+                let Some(service) = service else { return Expect::Nothing };
+                // Whose end is decided may say what it likes.
+                if !matches!(service.state, State::Up { .. }) {
+                    return Expect::Anything;
+                }
+                let watched = self.of(service.name());
+                match event {
+                    Event::Notified { news: News::Trigger, .. } => watched.triggered = true,
+                    Event::Notified { news: News::Stopping, .. } => {
+                        watched.ends_since.get_or_insert(now);
+                    }
+                    Event::Beat { .. } => watched.seen = Some(now),
+                    _ => {}
+                }
+            }
             Event::Probed { ticket, answer, .. } => {
                 let Some((name, probe)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
@@ -156,7 +178,7 @@ impl Watch {
             Event::Looked { ticket, .. } => {
                 let Some((name, _)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
-                watched.seen = watched.looked;
+                watched.seen = watched.seen.max(watched.looked);
             }
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
                 let again = core.service(name).is_some_and(
@@ -264,6 +286,7 @@ impl Watch {
             Note::Up { .. } => {
                 watched.up_at = now;
                 (watched.touched, watched.looked, watched.seen) = (None, None, None);
+                (watched.triggered, watched.ends_since) = (false, None);
                 watched.misses = vec![(0, false); watched.plan.probes.len()];
             }
             Note::Backoff { delay, .. } => watched.follows = Follows::Restart { at: now + *delay },
@@ -439,7 +462,9 @@ impl Watched {
                     it.0.role == Role::Liveness && (it.0.failures <= it.1.0 || it.1.1)
                 };
                 let failed = self.plan.probes.iter().zip(&self.misses).any(fails);
-                ensure(failed, "a run ends for misses that it did not have")
+                let stays = |since: Time| since + self.plan.stop_timeout <= now;
+                let said = self.triggered || self.ends_since.is_some_and(stays);
+                ensure(failed || said, "a run ends for misses that it did not have")
             }
             End::NeverReady(_) => {
                 let over = self.up_at + self.plan.start_timeout <= now;

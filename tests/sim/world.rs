@@ -13,7 +13,7 @@ use keepup::core::{Remembered, State, Supervisor};
 use keepup::plan::{Name, Plan, Service, Signal};
 
 use crate::plans::plan;
-use crate::script::{Reply, Run, killed};
+use crate::script::{Reply, Run, Says, killed};
 use crate::watch::Watch;
 
 /// More of what follows at one moment means that it never ends.
@@ -79,6 +79,7 @@ enum Due {
     Sees { name: Name, ticket: Ticket, sight: Sight },
     Examined { name: Name, ticket: Ticket },
     Touches(Pid),
+    Says(Pid, Says),
 }
 
 /// For how long nothing reaches the core.
@@ -205,7 +206,7 @@ impl Sim {
         if self.exit.is_some() {
             return;
         }
-        let expect = self.watch.before(&event, &self.core);
+        let expect = self.watch.before(self.now, &event, &self.core);
         let mut effects = Vec::new();
         self.core.step(self.now, event, &mut effects);
         let verdict = expect.judge(&effects);
@@ -317,6 +318,14 @@ impl Sim {
             }
             Due::Sees { name, ticket, sight } => self.send(Event::Looked { name, ticket, sight }),
             Due::Examined { name, ticket } => self.send(Event::Examined { name, ticket }),
+            Due::Says(pid, says) => {
+                if self.processes.get(&pid).is_some_and(|it| it.main_lives) {
+                    self.send(match says {
+                        Says::News(news) => Event::Notified { pid, news },
+                        Says::Beat => Event::Beat { pid },
+                    });
+                }
+            }
             Due::Touches(pid) => {
                 // On a file system that hangs it cannot touch anything either.
                 let touches = |it: &&Process| {
@@ -345,7 +354,8 @@ impl Sim {
                 | Due::Answers { .. }
                 | Due::Sees { .. }
                 | Due::Examined { .. }
-                | Due::Touches(_) => ((at + gap, nth), due),
+                | Due::Touches(_)
+                | Due::Says(..) => ((at + gap, nth), due),
             };
             self.agenda = agenda.into_iter().map(shift).collect();
         }
@@ -372,6 +382,9 @@ impl Sim {
         }
         for &after in run.beats.iter().filter(|at| alive(at)) {
             self.plan(after, Due::Touches(pid));
+        }
+        for (after, says) in run.says.iter().filter(|it| alive(&it.0)) {
+            self.plan(*after, Due::Says(pid, says.clone()));
         }
         let process = Process {
             name: name.clone(),

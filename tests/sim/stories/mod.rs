@@ -14,3 +14,4 @@ mod starting;
 mod stopping;
 mod told;
 mod waiting;
+mod words;
