@@ -97,6 +97,8 @@ pub struct ServiceStatus {
     pub errors_last_hour: Option<u64>,
     /// What became of its output.
     pub log: LogStatus,
+    /// What its run says of itself, by `sd_notify`.
+    pub status_text: Option<String>,
     /// How the run before this one ended.
     pub last_end: Option<LastEnd>,
     /// Its probes, in the order startup, liveness, readiness, warning.
@@ -323,6 +325,7 @@ impl ServiceStatus {
             heartbeat_age_seconds: None,
             errors_last_hour: None,
             log: LogStatus::default(),
+            status_text: None,
             last_end: None,
             probes: plan.probes.iter().map(ProbeStatus::unasked).collect(),
             given_up: false,

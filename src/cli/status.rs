@@ -176,6 +176,7 @@ pub(super) fn detail(
     add("errors", service.errors_last_hour.map(|it| format!("{it} lines within an hour")));
     add("log", log(service, now));
     add("heartbeat", service.heartbeat_age_seconds.map(|it| format!("{} ago", short(it))));
+    add("says", service.status_text.as_ref().map(|it| Tame(it).to_string()));
     add(
         "last end",
         service.last_end.as_ref().map(|end| {

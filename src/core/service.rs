@@ -51,7 +51,7 @@ pub enum State {
     /// Being started; to be stopped at once if an operator asked for it meanwhile.
     Spawning { stop: Option<u32> },
     /// Running.
-    Up { pid: Pid, since: Time, health: Health },
+    Up { pid: Pid, since: Time, health: Box<Health> },
     /// On its way out because of `end`.
     Stopping(Stopping),
     /// It did what it was meant to.
@@ -342,7 +342,7 @@ impl Service {
             debug_assert!(false, "a run that nobody asked for");
             return;
         };
-        let health = Health::new(&self.plan, turn.now);
+        let health = Box::new(Health::new(&self.plan, turn.now));
         self.state = State::Up { pid, since: turn.now, health };
         self.uptime.mark(turn.now, Counts::Up);
         turn.save = true;

@@ -134,19 +134,13 @@ impl Supervisor {
             Event::SpawnFailed { name, failure } => {
                 with(services, &name, |it| it.spawn_failed(failure, &mut turn));
             }
-            Event::Exited { pid, exit } => {
-                with_pid(services, pid, Main::Lives, |it| it.exited(exit, &mut turn));
-            }
+            Event::Exited { pid, exit } => living(services, pid, |it| it.exited(exit, &mut turn)),
             Event::Gone { pid } => with_pid(services, pid, Main::Died, |it| it.gone(&mut turn)),
             Event::Probed { name, ticket, answer, took } => {
                 with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
             }
-            Event::Notified { pid, news } => {
-                with_pid(services, pid, Main::Lives, |it| it.notified(news, &mut turn));
-            }
-            Event::Beat { pid } => {
-                with_pid(services, pid, Main::Lives, |it| it.beat(&mut turn));
-            }
+            Event::Notified { pid, news } => living(services, pid, |it| it.told(news, &mut turn)),
+            Event::Beat { pid } => living(services, pid, |it| it.beat(&mut turn)),
             Event::Looked { name, ticket, sight } => {
                 with(services, &name, |it| it.looked(ticket, sight, &mut turn));
             }
@@ -377,6 +371,10 @@ fn with(services: &mut [Service], name: &str, act: impl FnOnce(&mut Service)) {
     if let Some(service) = services.iter_mut().find(|it| **it.name() == *name) {
         act(service);
     }
+}
+
+fn living(services: &mut [Service], pid: Pid, act: impl FnOnce(&mut Service)) {
+    with_pid(services, pid, Main::Lives, act);
 }
 
 /// Anything else that died is no service, and nobody's concern here. A pid may be that of a new run

@@ -20,7 +20,7 @@ pub struct Words {
 
 impl Service {
     /// Its run says something.
-    pub(super) fn notified(&mut self, news: News, turn: &mut Turn<'_>) {
+    pub(super) fn told(&mut self, news: News, turn: &mut Turn<'_>) {
         match &news {
             News::Ready => self.words.reloading = false,
             News::Reloading => self.words.reloading = true,
@@ -31,7 +31,7 @@ impl Service {
         }
         match (&mut self.state, news) {
             (State::Up { health, .. }, news) => {
-                if let Some(end) = health.notified(&self.plan, &news, turn) {
+                if let Some(end) = health.hears(&self.plan, &news, turn) {
                     self.terminate(end, turn);
                 }
             }
@@ -39,7 +39,7 @@ impl Service {
                 stopping.extend(turn.now + more.min(EXTENSION_MAX));
             }
             (
-                State::Waiting
+                State::Waiting(_)
                 | State::Down
                 | State::Backoff { .. }
                 | State::Spawning { .. }

@@ -1,12 +1,14 @@
 //! Everything between the words of the core and the kernel, as far as it is about processes.
 //!
 //! [`Processes`] starts, signals and reaps ([`sole`] and [`inbox`] do so for a plain init);
-//! [`signal`] hears what keepup itself is told, [`clock`] tells the time; [`notify`] speaks to
-//! whoever started keepup; [`pages`] keeps it small; [`state`] and [`leftover`] bridge the gap
+//! [`signal`] hears what keepup itself is told, [`clock`] tells the time; [`ears`] hears
+//! what services say of themselves, and [`notify`] speaks to whoever started keepup; [`pages`] keeps
+//! it small; [`state`] and [`leftover`] bridge the gap
 //! between two keepups. Nothing here
 //! decides what a service should do, waits on the loop for a child, or logs.
 
 pub mod clock;
+pub mod ears;
 pub mod env_file;
 pub mod evidence;
 pub mod inbox;

@@ -21,6 +21,7 @@ use crate::core::Supervisor;
 use crate::core::event::SpawnFailure;
 use crate::logs::{self, Console, Logs, Trouble};
 use crate::os::clock::now;
+use crate::os::ears::Ears;
 use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
 use crate::os::sockets::Passed;
 use crate::os::{self, Processes};
@@ -125,7 +126,8 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
     let metrics = Arc::new(metrics);
     let (control, requests) = serve(&plan, socket, &journal, &metrics, &logs);
-    let world = World::new((processes, passed), signals, logs, (journal, metrics), requests);
+    let ears = Ears::new(&plan.supervisor.runtime_dir);
+    let world = World::new((processes, passed), signals, logs, (journal, metrics), ears, requests);
     let mut world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
     world.systemd = Systemd::from_environment(&core, &world.journal, now());

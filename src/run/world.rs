@@ -1,6 +1,7 @@
 //! Everything around the core: where events come from, and where effects go.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::core::waiting::ANSWER_MAX;
 use crate::core::{Service, State, Supervisor};
 use crate::logs::Logs;
 use crate::os::clock::{Alarm, now};
+use crate::os::ears::{Ears, Heard};
 use crate::os::evidence::Examiner;
 use crate::os::signal::Signals;
 use crate::os::sockets::{Handed, Passed};
@@ -65,6 +67,9 @@ pub(super) struct World {
     pub(super) requests: mpsc::Receiver<Request>,
     alarm: Alarm,
     held: Held,
+    ears: Ears,
+    /// What is known already, before anything else.
+    known: VecDeque<Event>,
     /// Whoever started keepup and wants to hear of it.
     pub(super) systemd: Option<Systemd>,
     /// Questions put to a process, and since when.
@@ -78,6 +83,7 @@ impl World {
         signals: Signals,
         logs: Arc<Logs>,
         (journal, metrics): (Journal, Arc<Metrics>),
+        ears: Ears,
         requests: mpsc::Receiver<Request>,
     ) -> io::Result<World> {
         let (tell, answers) = mpsc::channel(ANSWERS_MAX);
@@ -96,6 +102,8 @@ impl World {
             requests,
             alarm: Alarm::new()?,
             held: Held::new(),
+            ears,
+            known: VecDeque::new(),
             systemd: None,
             asked: HashMap::new(),
             events_in_row: 0,
@@ -106,13 +114,17 @@ impl World {
     /// Signs of life come before verdicts, and a pid is known before its death can be.
     pub(super) async fn next(&mut self, core: &Supervisor) -> Turn {
         loop {
+            if let Some(event) = self.known.pop_front() {
+                return Turn::Event(event);
+            }
             let deadline = core.deadline();
             if self.events_in_row >= EVENTS_BEFORE_TIME && deadline.is_some_and(|at| at <= now()) {
                 self.events_in_row = 0;
                 return Turn::Event(Event::Tick);
             }
             self.events_in_row += 1;
-            let mut wake = deadline.into_iter().chain(self.held.deadline()).min();
+            let own = self.held.deadline().into_iter().chain(self.ears.deadline());
+            let mut wake = deadline.into_iter().chain(own).min();
             if let Some(systemd) = &mut self.systemd {
                 systemd.turn(core, now());
                 wake = wake.into_iter().chain(systemd.deadline()).min();
@@ -133,6 +145,11 @@ impl World {
                 Some(event) = self.answers.recv() => return Turn::Event(event),
                 signal = self.signals.next() => return Turn::Signal(signal),
                 Some(request) = self.requests.recv() => return Turn::Request(request),
+                heard = self.ears.next() => {
+                    if let Some(event) = heard.and_then(|it| self.heard(it)) {
+                        return Turn::Event(event);
+                    }
+                }
                 () = self.alarm.at(wake) => {
                     let now = now();
                     if deadline.is_some_and(|at| at <= now) {
@@ -148,6 +165,10 @@ impl World {
     fn happened(&mut self, core: &Supervisor, happening: Happening) -> Option<Event> {
         match happening {
             Happening::Core(Event::Exited { pid, exit }) => {
+                for heard in self.ears.last_words(pid) {
+                    let event = self.heard(heard);
+                    self.known.extend(event);
+                }
                 // What it wrote last is in its log before its end is told.
                 match core.services().iter().find(|it| it.pid() == Some(pid)) {
                     Some(service) => {
@@ -158,11 +179,28 @@ impl World {
                     None => Some(Event::Exited { pid, exit }),
                 }
             }
-            Happening::Core(event) => Some(event),
+            Happening::Core(event) => {
+                if let Event::Spawned { name, pid } = &event {
+                    self.ears.attach(name, *pid);
+                } else if let Event::SpawnFailed { name, .. } = &event {
+                    self.ears.close(name);
+                }
+                Some(event)
+            }
             Happening::ProbeEnded { ticket, exit, output } => {
                 let (name, since) = self.asked.remove(&ticket)?;
                 let answer = exec::judge(exit, &output);
                 Some(Event::Probed { name, ticket, answer, took: now() - since })
+            }
+        }
+    }
+
+    fn heard(&self, heard: Heard) -> Option<Event> {
+        match heard {
+            Heard::Event(event) => Some(event),
+            Heard::Complaint(name, text) => {
+                self.journal.say_of(Level::Warn, &name, &text);
+                None
             }
         }
     }
@@ -263,7 +301,16 @@ impl World {
     }
 
     fn spawn(&mut self, service: &Service, sockets: Handed) {
-        let plan = &service.plan;
+        let mut plan = Cow::Borrowed(&service.plan);
+        if plan.is_heard() {
+            match self.ears.open(&plan, service.run) {
+                Ok(variables) => plan.to_mut().env.extend(variables),
+                Err(reason) => {
+                    let (name, failure) = (plan.name.clone(), SpawnFailure::other(reason));
+                    return self.known.push_back(Event::SpawnFailed { name, failure });
+                }
+            }
+        }
         if let Some(file) = heartbeat_file(service) {
             self.looker.baseline(&plan.name, file);
         }
@@ -273,7 +320,7 @@ impl World {
             }
             Err(_) => Output { stdout: Stream::Inherit, stderr: Stream::Inherit },
         };
-        self.processes.spawn_with(plan, service.run, output, sockets);
+        self.processes.spawn_with(&plan, service.run, output, sockets);
     }
 
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {

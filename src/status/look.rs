@@ -51,6 +51,7 @@ impl ServiceStatus {
             errors_last_hour: health
                 .filter(|_| service.plan.logs.errors.is_some())
                 .map(|health| health.errors(now)),
+            status_text: words(service),
             last_end: service
                 .last_end
                 .as_ref()
@@ -82,6 +83,14 @@ impl State {
             core::State::Failed => State::Failed,
         }
     }
+}
+
+/// `reloading: 3 of 5 files read`, or one of both.
+fn words(service: &Service) -> Option<String> {
+    let words = &service.words;
+    let reloading = words.reloading.then(|| "reloading".to_owned());
+    let parts: Vec<String> = reloading.into_iter().chain(words.status.clone()).collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
 }
 
 fn awaits(core: &Supervisor, service: &Service) -> Option<String> {

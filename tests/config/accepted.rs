@@ -476,3 +476,14 @@ fn sockets_of_a_command_line_are_those_of_a_file() {
         checked.plan.services[0].listen.iter().map(ToString::to_string).collect();
     assert_eq!(written, ["tcp:127.0.0.1:80", "unix:/srv/x.sock"]);
 }
+
+#[test]
+fn a_heartbeat_without_a_file_is_a_watchdog_unless_it_only_stands_in_defaults() {
+    let checked = fixture("heartbeat_no_file.toml");
+    let heartbeats: Vec<_> = checked.plan.services.iter().map(|it| it.heartbeat.clone()).collect();
+    let [Some(own), Some(notifies), None] = &heartbeats[..] else { panic!("{heartbeats:?}") };
+    assert_eq!((&own.file, own.unhealthy_after), (&None, Duration::from_secs(150)));
+    assert_eq!((&notifies.file, notifies.unhealthy_after), (&None, Duration::from_secs(120)));
+    let heard: Vec<bool> = checked.plan.services.iter().map(Service::is_heard).collect();
+    assert_eq!(heard, [true, true, false]);
+}

@@ -107,6 +107,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         oneshot: false,
         autostart: true,
         essential: false,
+        notify: false,
         start_timeout: LIMIT,
         stop_signal: Signal::TERM,
         stop_timeout: LIMIT,

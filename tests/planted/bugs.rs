@@ -44,6 +44,10 @@ const fn errors(name: &'static str, old: &'static str, new: &'static str) -> Bug
     Bug { name, file: "core/errors.rs", old, new }
 }
 
+const fn told(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/health/told.rs", old, new }
+}
+
 pub(crate) const BUGS: &[Bug] = &[
     errors(
         "errors of an hour ago are never forgotten",
@@ -177,8 +181,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     health(
         "start_timeout bounds everything",
-        "self.started.is_none().then(|| self.since + late)",
-        "Some(self.since + late)",
+        "self.started.is_none().then(|| self.told.start_by(self.since + late))",
+        "Some(self.told.start_by(self.since + late))",
     ),
     health(
         "initial_delay is forgotten",
@@ -212,8 +216,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     heartbeat(
         "looks pile up where the file system hangs",
-        "if self.look != Look::Back || turn.now < self.look_at {",
-        "if turn.now < self.look_at {",
+        "if heartbeat.file.is_none() || self.look != Look::Back || turn.now < self.look_at {",
+        "if heartbeat.file.is_none() || turn.now < self.look_at {",
     ),
     heartbeat(
         "a heartbeat is lost before the first beat",
@@ -447,6 +451,59 @@ pub(crate) const BUGS: &[Bug] = &[
         "keepup leaves a stuck process with a 0",
         "Effect::Exit { code: code.max(1) }",
         "Effect::Exit { code }",
+    ),
+    told(
+        "READY=1 is not waited for",
+        "self.ready || !plan.notify",
+        "self.ready || plan.name.len() < 99",
+    ),
+    told(
+        "more time for a start makes it shorter",
+        "self.starts_by.map_or(by, |asked| asked.max(by))",
+        "self.starts_by.unwrap_or(by)",
+    ),
+    told(
+        "more time for a start is without a limit",
+        "self.extend(turn.now + (*more).min(EXTENSION_MAX))",
+        "self.extend(turn.now + *more)",
+    ),
+    told(
+        "whoever says that it is stopping is asked on",
+        "            check.asking = super::Asking::Idle;",
+        "            let _ = &check;",
+    ),
+    told(
+        "whoever says that it is stopping may stay for ever",
+        "self.ends.filter(|it| it.by <= now)?",
+        "self.ends.filter(|_| false)?",
+    ),
+    told(
+        "saying it again puts off the end",
+        "        if self.told.ends.is_some() {\n            return;\n        }\n",
+        "",
+    ),
+    told("a trigger is only noted", "return Some(End::Unhealthy(why.to_owned()));", "let _ = why;"),
+    Bug {
+        name: "a run that hangs puts off its end",
+        file: "core/stopping.rs",
+        old: "            && !self.end.is_hang()\n",
+        new: "",
+    },
+    Bug {
+        name: "what a run said is shown of the next",
+        file: "core/service.rs",
+        old: "        self.words = Words::default();\n",
+        new: "",
+    },
+    heartbeat(
+        "a beat does not put off the verdict",
+        "        self.last = now;\n        self.beaten = true;\n",
+        "        self.beaten = true;\n",
+    ),
+    heartbeat(
+        "a watchdog is looked at, too",
+        "if heartbeat.file.is_none() || self.look",
+        "if self.look",
     ),
     tell(
         "systemd waits for ever for one that waits for a failed one",

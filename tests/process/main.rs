@@ -21,6 +21,7 @@ mod kinds;
 mod leftover;
 mod logs;
 mod needs;
+mod notify;
 mod plain_init;
 mod policy;
 mod probes;

@@ -34,6 +34,7 @@ pub(crate) struct Watch {
     gap: Duration,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a run has them all at once")]
 struct Watched {
     plan: Service,
     follows: Follows,
@@ -150,13 +151,13 @@ impl Watch {
                     return Expect::Anything;
                 }
                 let watched = self.of(service.name());
-                match event {
-                    Event::Notified { news: News::Trigger, .. } => watched.triggered = true,
-                    Event::Notified { news: News::Stopping, .. } => {
+                if let Event::Notified { news, .. } = event {
+                    watched.triggered |= *news == News::Trigger;
+                    if *news == News::Stopping {
                         watched.ends_since.get_or_insert(now);
                     }
-                    Event::Beat { .. } => watched.seen = Some(now),
-                    _ => {}
+                } else {
+                    watched.seen = Some(now);
                 }
             }
             Event::Probed { ticket, answer, .. } => {

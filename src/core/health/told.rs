@@ -48,7 +48,7 @@ impl Told {
 
 impl Health {
     /// It says something. Says why the run must end, if it must.
-    pub(in crate::core) fn notified(
+    pub(in crate::core) fn hears(
         &mut self,
         plan: &Service,
         news: &News,
