@@ -29,23 +29,45 @@ pub(super) struct Inside<'a> {
     pub(super) fds: [RawFd; FDS],
     /// Where a failure is written to.
     pub(super) told: RawFd,
-    /// Of `environment`, if there are sockets.
-    pub(super) listen_pid: &'a ListenPid,
+    /// Of `environment`, if they are wanted.
+    pub(super) own_pid: &'a OwnPid,
 }
 
-/// A variable whose value only the child knows, with room for it.
-#[derive(Debug, Default)]
-pub(super) struct ListenPid(UnsafeCell<[u8; LISTEN_PID.len() + DIGITS + 1]>);
+/// Variables whose value only the child knows.
+#[derive(Debug)]
+pub(super) struct OwnPid {
+    pub(super) listen: PidVariable,
+    pub(super) watchdog: PidVariable,
+}
 
-/// Source: `sd_listen_fds(3)`.
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+impl OwnPid {
+    /// Source: `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`.
+    pub(super) fn new() -> OwnPid {
+        let [listen, watchdog] = [&b"LISTEN_PID="[..], b"WATCHDOG_PID="];
+        OwnPid { listen: PidVariable::new(listen), watchdog: PidVariable::new(watchdog) }
+    }
+}
+
+/// One of them, with room for it.
+#[derive(Debug)]
+pub(super) struct PidVariable {
+    name: &'static [u8],
+    text: UnsafeCell<[u8; ROOM]>,
+}
+
 /// Of the largest pid, and some.
 const DIGITS: usize = 20;
+/// Of a name, its value, and a NUL.
+const ROOM: usize = 40;
 
-impl ListenPid {
+impl PidVariable {
+    fn new(name: &'static [u8]) -> PidVariable {
+        PidVariable { name, text: UnsafeCell::new([0; ROOM]) }
+    }
+
     /// As one of the environment; ended by a NUL whenever it is read.
     pub(super) fn pointer(&self) -> *const libc::c_char {
-        self.0.get().cast_const().cast()
+        self.text.get().cast_const().cast()
     }
 
     /// Called in the child, which may be borrowing keepup's memory; but this is nobody else's.
@@ -60,8 +82,8 @@ impl ListenPid {
             pid /= 10;
         }
         // SAFETY: the thread that made it stands still, or is in another process.
-        let text = unsafe { &mut *self.0.get() };
-        let value = LISTEN_PID.iter().chain(&digits[first..]).chain(&[0]);
+        let text = unsafe { &mut *self.text.get() };
+        let value = self.name.iter().chain(&digits[first..]).chain(&[0]);
         for (to, from) in text.iter_mut().zip(value) {
             *to = *from;
         }
@@ -143,7 +165,8 @@ fn arrange_fds(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
         Inherited::Closed => close_inherited(first_free),
         Inherited::Kept => {}
     }
-    inside.listen_pid.fill();
+    inside.own_pid.listen.fill();
+    inside.own_pid.watchdog.fill();
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::child::{self, Inside, ListenPid};
+use super::child::{self, Inside, OwnPid};
 use super::environment;
 use super::identity::{self, Identity};
 use super::init::PATH_DEFAULT;
@@ -180,11 +180,17 @@ impl Launch {
         Ok(())
     }
 
-    /// What a process of it finds in its environment; `listen_pid` is one of it if it has sockets.
-    pub(super) fn environment(&self, listen_pid: &ListenPid) -> Vec<*const libc::c_char> {
+    /// What a process of it finds in its environment: whom the sockets are for, if it has any, and
+    /// whose signs of life are awaited, if they are.
+    pub(super) fn environment(&self, own_pid: &OwnPid) -> Vec<*const libc::c_char> {
         let mut environment = pointers(&self.environment);
         if !self.sockets.is_empty() {
-            environment.insert(0, listen_pid.pointer());
+            environment.insert(0, own_pid.listen.pointer());
+        }
+        let has = |name: &[u8]| self.environment.iter().any(|it| it.as_bytes().starts_with(name));
+        let watched = has(b"WATCHDOG_USEC=") && !has(b"WATCHDOG_PID=");
+        if watched && self.inherited == Inherited::Closed {
+            environment.insert(0, own_pid.watchdog.pointer());
         }
         environment
     }
@@ -234,15 +240,15 @@ impl Launch {
 
     fn fork(&self, fds: [RawFd; 3], told: RawFd) -> io::Result<Pid> {
         let argv = pointers(&self.argv);
-        let listen_pid = ListenPid::default();
-        let environment = self.environment(&listen_pid);
+        let own_pid = OwnPid::new();
+        let environment = self.environment(&own_pid);
         let inside = Inside {
             launch: self,
             argv: &argv,
             environment: &environment,
             fds,
             told,
-            listen_pid: &listen_pid,
+            own_pid: &own_pid,
         };
         // With every signal blocked, keepup's handlers cannot run in the child: what is sent to it
         // before its program runs waits, and then has its default effect.

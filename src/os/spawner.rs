@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::child::{self, Inside, ListenPid};
+use super::child::{self, Inside, OwnPid};
 use super::launch::{self, Launch};
 use crate::core::event::Pid;
 
@@ -107,15 +107,15 @@ impl Job {
     /// Returns when the child has its program, or is dead.
     fn start(&self, stack: &mut [u128]) {
         let argv = launch::pointers(&self.launch.argv);
-        let listen_pid = ListenPid::default();
-        let environment = self.launch.environment(&listen_pid);
+        let own_pid = OwnPid::new();
+        let environment = self.launch.environment(&own_pid);
         let inside = Inside {
             launch: &self.launch,
             argv: &argv,
             environment: &environment,
             fds: self.fds,
             told: self.told,
-            listen_pid: &listen_pid,
+            own_pid: &own_pid,
         };
         let handed = Handed { inside, born: &self.born };
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;

@@ -26,6 +26,7 @@ mod plain_init;
 mod policy;
 mod probes;
 mod run_command;
+mod snippet;
 mod spawn;
 mod stop;
 mod systemd;

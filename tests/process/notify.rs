@@ -81,6 +81,7 @@ fn ready_status_and_reloading_are_heard_and_others_wait_for_it() {
 #[test]
 fn a_watchdog_is_told_how_often_and_restarted_when_it_falls_silent() {
     let script = "assert os.environ['WATCHDOG_USEC'] == '600000'\n\
+                  assert os.environ['WATCHDOG_PID'] == str(os.getpid())\n\
                   for _ in range(20):\n    say('WATCHDOG=1'); time.sleep(0.05)\n\
                   print('silent', flush=True)\ntime.sleep(1000)\n";
     let more = "[service.api.heartbeat]\nunhealthy_after = \"600ms\"\n\
