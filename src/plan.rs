@@ -118,6 +118,10 @@ pub struct Service {
     pub after: Vec<Name>,
     /// What must answer before every start.
     pub wait_for: Vec<WaitFor>,
+    /// A command that must succeed before every start; empty: none.
+    pub pre_start: Vec<String>,
+    /// A command that follows the end of every run; empty: none.
+    pub post_stop: Vec<String>,
     /// Its clean end is its success.
     pub oneshot: bool,
     /// It is started when keepup starts.

@@ -137,6 +137,9 @@ fn of_service(number: usize, service: &Service, page: &mut Page) {
         page.row("listen", &of_socket(socket));
     }
     page.row("start", &start(service));
+    if !service.pre_start.is_empty() {
+        page.row("first", &words(&service.pre_start));
+    }
     for probe in &service.probes {
         page.row(&probe.role.to_string(), &of_probe(probe));
     }
@@ -160,6 +163,9 @@ fn of_service(number: usize, service: &Service, page: &mut Page) {
         Scope::Main => " to the main process alone",
     };
     page.row("stop", &format!("{}{whom}, KILL after {stop_timeout}", service.stop_signal));
+    if !service.post_stop.is_empty() {
+        page.row("then", &words(&service.post_stop));
+    }
     page.row("logs", &of_logs(&service.logs));
     of_restart(service, page);
 }

@@ -13,10 +13,27 @@ use crate::plan::{ExitMatch, Rewrite, Signal};
 ///
 /// A program with a slash starts at the file's folder; one without is looked up in PATH.
 pub(super) fn argv(value: Value<'_>) -> Option<Vec<String>> {
-    let mut words = optional(value)?;
-    if words.first().is_none_or(String::is_empty) {
-        value.refuse(Wrong::hinted("must name a program", "write [\"program\", \"argument\"]"));
-        return None;
+    let words = optional(value)?;
+    if words.is_empty() {
+        return no_program(value);
+    }
+    at_folder(words, value)
+}
+
+/// The same, where an empty list means none.
+pub(super) fn hook(value: Value<'_>) -> Option<Vec<String>> {
+    let words = optional(value)?;
+    if words.is_empty() { Some(words) } else { at_folder(words, value) }
+}
+
+fn no_program<T>(value: Value<'_>) -> Option<T> {
+    value.refuse(Wrong::hinted("must name a program", "write [\"program\", \"argument\"]"));
+    None
+}
+
+fn at_folder(mut words: Vec<String>, value: Value<'_>) -> Option<Vec<String>> {
+    if words[0].is_empty() {
+        return no_program(value);
     }
     if words[0].contains('/') {
         let path = joined(&value.at.source.folder, Path::new(&words[0]));
@@ -26,8 +43,7 @@ pub(super) fn argv(value: Value<'_>) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// The same, where an empty list means none.
-pub(super) fn optional(value: Value<'_>) -> Option<Vec<String>> {
+fn optional(value: Value<'_>) -> Option<Vec<String>> {
     let DeValue::String(_) = value.item else {
         if let DeValue::Array(_) = value.item {
             return value.list_of(Value::text);

@@ -106,6 +106,8 @@ fn plan(
 ) -> Option<Service> {
     let command = command(section, at, pass);
     let wait_for = section.or("wait_for", Vec::new(), |it| it.list_of(address::wait_for));
+    let pre_start = section.or("pre_start", Vec::new(), command::hook);
+    let post_stop = section.or("post_stop", Vec::new(), command::hook);
     let oneshot = section.or("oneshot", false, Value::truth);
     let restart = restart::read(&section.section("restart"), oneshot == Some(true), pass);
     let notify = section.or("notify", false, Value::truth);
@@ -143,6 +145,8 @@ fn plan(
         listen: listen?,
         after: after?.iter().map(|it| it.as_str().into()).filter(|it| it != name).collect(),
         wait_for: wait_for?,
+        pre_start: pre_start?,
+        post_stop: post_stop?,
         oneshot: oneshot?,
         autostart: autostart?,
         essential: essential?,

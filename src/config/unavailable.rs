@@ -32,8 +32,6 @@ const UNAVAILABLE: &[(Table, &str, Check)] = &[
         it.count(0..=1_000_000).map(|keep| nothing_if(keep == 100))
     }),
     (Table::Supervisor, "host", host::check),
-    (Table::Service, "pre_start", |it| none_of(command::optional(it))),
-    (Table::Service, "post_stop", |it| none_of(command::optional(it))),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
     (Table::Service, "max_memory", |it| any(it.size())),
     (Table::Service, "warn_memory", |it| any(it.size())),
@@ -66,10 +64,6 @@ fn nothing_if(default: bool) -> Asks {
 
 fn any<T>(value: Option<T>) -> Option<Asks> {
     value.map(|_| Asks::Key)
-}
-
-fn none_of<T>(list: Option<Vec<T>>) -> Option<Asks> {
-    list.map(|list| nothing_if(list.is_empty()))
 }
 
 /// A part of one processor, or of several: `95%`, `250%`.

@@ -63,6 +63,9 @@ pub enum Event {
     Exited { pid: Pid, exit: Exit },
     /// Nothing is left of that run any more: the answer to [`Effect::Sweep`] and [`Effect::Await`].
     Gone { pid: Pid },
+    /// A hook ended, and nothing of it is left; or it could not be started: the answer to
+    /// [`Effect::Hook`].
+    HookEnded { name: Name, ticket: Ticket, outcome: Result<Exit, SpawnFailure> },
     /// The answer to [`Effect::Probe`] or [`Effect::Ask`], and how long it took.
     Probed { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     /// A process of this run said something of it, by `sd_notify`.
@@ -95,6 +98,10 @@ pub enum Effect {
     Release { name: Name },
     /// Start the service's command; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn { name: Name },
+    /// Run a hook of the service, with these variables more; answer with [`Event::HookEnded`].
+    Hook { name: Name, kind: HookKind, ticket: Ticket, env: Vec<(&'static str, String)> },
+    /// Send a signal to a hook and its group; nothing if it is over.
+    SignalHook { ticket: Ticket, signal: Signal },
     /// Send a signal to a run: to its process group, or to its main process alone. KILL to the group
     /// is for all that descends from it. Once the main process alone was asked to stop, its death
     /// leaves the rest untouched.
@@ -126,6 +133,24 @@ pub enum Effect {
     Stalled { gap: Duration },
     /// keepup ends with this code; nothing follows.
     Exit { code: u8 },
+}
+
+/// Which command beside a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookKind {
+    /// Before its start.
+    PreStart,
+    /// After its end.
+    PostStop,
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HookKind::PreStart => "pre_start",
+            HookKind::PostStop => "post_stop",
+        })
+    }
 }
 
 /// Why a program was not started.
@@ -331,6 +356,10 @@ pub enum Note {
     Killing { why: &'static str },
     /// Survived KILL: it hangs in the kernel. No second copy is started beside it.
     Stuck { pid: Pid },
+    /// So does a hook.
+    HookStuck { kind: HookKind },
+    /// What tidies up after a run failed; which, and how. The end of the run stays what it was.
+    HookFailed { why: String },
     /// A run is over. `exit` is that of its main process, if it had one.
     Ended { end: End, exit: Option<Exit>, uptime: Duration },
     /// Started again after this delay; the how manieth failure in a row it was.
@@ -357,7 +386,8 @@ impl Note {
             Note::Unhealthy { .. } => "unhealthy",
             Note::Hanging { .. } | Note::Stopping { .. } => "stopping",
             Note::Killing { .. } => "killing",
-            Note::Stuck { .. } => "stuck",
+            Note::Stuck { .. } | Note::HookStuck { .. } => "stuck",
+            Note::HookFailed { .. } => "hook-failed",
             Note::Ended { .. } => "ended",
             Note::Backoff { .. } => "backoff",
             Note::GaveUp { .. } => "gave-up",
@@ -398,6 +428,12 @@ impl fmt::Display for Note {
                 "stuck: process {pid} or one of its group survives KILL; \
                  it hangs in the kernel (a dead disk or mount?), and no second copy is started"
             ),
+            Note::HookStuck { kind } => write!(
+                f,
+                "stuck: {kind} survives KILL; it hangs in the kernel (a dead disk or mount?), and \
+                 nothing is started beside it"
+            ),
+            Note::HookFailed { why } => f.write_str(why),
             Note::Ended { end, exit, uptime } => {
                 write!(f, "ended after {}: {end}", Short(*uptime))?;
                 match (end, exit) {

@@ -22,6 +22,7 @@ use super::event::{
     Answer, Asker, Effect, End, Exit, Note, Pid, Sight, SpawnFailure, Ticket, Time,
 };
 use super::health::{Health, Level};
+use super::hook::Hook;
 use super::restart::{Budget, Verdict};
 use super::stopping::Stopping;
 use super::turn::Turn;
@@ -49,7 +50,8 @@ pub enum State {
     /// Not running; started again at `until`.
     Backoff { until: Time },
     /// Being started; to be stopped at once if an operator asked for it meanwhile.
-    Spawning { stop: Option<u32> },
+    /// First its hook runs, if it has one.
+    Spawning { stop: Option<u32>, hook: Option<Hook> },
     /// Running.
     Up { pid: Pid, since: Time, health: Box<Health> },
     /// On its way out because of `end`.
@@ -133,7 +135,8 @@ impl Service {
     /// The main process of its run, which may just have died.
     pub fn pid(&self) -> Option<Pid> {
         match &self.state {
-            State::Up { pid, .. } | State::Stopping(Stopping { pid, .. }) => Some(*pid),
+            State::Up { pid, .. } => Some(*pid),
+            State::Stopping(stopping) => stopping.main(),
             State::Waiting(_)
             | State::Down
             | State::Backoff { .. }
@@ -161,7 +164,16 @@ impl Service {
 
     /// Does its run survive KILL?
     pub fn is_stuck(&self) -> bool {
-        matches!(&self.state, State::Stopping(stopping) if stopping.is_stuck())
+        match &self.state {
+            State::Stopping(stopping) => stopping.is_stuck(),
+            State::Spawning { hook, .. } => hook.is_some_and(|it| it.is_stuck()),
+            State::Waiting(_)
+            | State::Down
+            | State::Backoff { .. }
+            | State::Up { .. }
+            | State::Done
+            | State::Failed => false,
+        }
     }
 
     /// The health of its run, while it is up.
@@ -182,7 +194,7 @@ impl Service {
     fn holds(&self, leaving: bool) -> bool {
         match &self.state {
             State::Waiting(_) | State::Backoff { .. } | State::Up { .. } => true,
-            State::Spawning { stop } => stop.is_none(),
+            State::Spawning { stop, .. } => stop.is_none(),
             State::Stopping(_) => self.want == Want::Up && !leaving,
             State::Down | State::Done | State::Failed => false,
         }
@@ -223,7 +235,8 @@ impl Service {
             }
             State::Stopping(stopping) => stopping.deadline(),
             State::Waiting(waiting) => waiting.deadline(),
-            State::Down | State::Spawning { .. } | State::Done | State::Failed => None,
+            State::Spawning { hook, .. } => hook.and_then(|it| it.deadline()),
+            State::Down | State::Done | State::Failed => None,
         }
     }
 
@@ -259,7 +272,12 @@ impl Service {
                 turn.moved = true;
             }
             State::Stopping(stopping) => stopping.next = Some(by),
-            State::Spawning { stop } => *stop = None,
+            State::Spawning { stop, hook } => {
+                *stop = None;
+                if hook.is_some_and(|it| it.asked) {
+                    self.starter = Some(by);
+                }
+            }
             // Running, or it will be.
             State::Waiting(_) | State::Up { .. } => {}
         }
@@ -275,7 +293,10 @@ impl Service {
                 self.down(turn);
             }
             State::Up { .. } => self.terminate(End::Asked(Asker::Operator(by)), turn),
-            State::Spawning { stop } => *stop = Some(by),
+            State::Spawning { stop, .. } => {
+                *stop = Some(by);
+                self.stop_preparing(turn);
+            }
             State::Stopping(stopping) => {
                 stopping.next = None;
                 self.terminate(End::Asked(Asker::Operator(by)), turn);
@@ -300,6 +321,7 @@ impl Service {
     pub(super) fn retire(&mut self, turn: &mut Turn<'_>) {
         self.budget = Budget::default();
         self.stop_waiting(turn);
+        self.stop_preparing(turn);
         if let State::Waiting(_) | State::Backoff { .. } = self.state {
             self.state = State::Down;
         }
@@ -318,27 +340,27 @@ impl Service {
                     self.terminate(end, turn);
                 }
             }
+            State::Spawning { .. } => self.tick_hook(turn),
             State::Stopping(_) => self.tick_stopping(turn),
-            State::Down
-            | State::Backoff { .. }
-            | State::Spawning { .. }
-            | State::Done
-            | State::Failed => {}
+            State::Down | State::Backoff { .. } | State::Done | State::Failed => {}
         }
     }
 
     /// Starts a run. Called when it is due: nothing is asked here.
     pub(super) fn spawn(&mut self, turn: &mut Turn<'_>) {
         self.run += 1;
-        self.state = State::Spawning { stop: None };
         self.uptime.mark(turn.now, Counts::Down);
         let note = Note::Starting { run: self.run, by: self.starter.take() };
         turn.note(&self.plan.name, note);
-        turn.effect(Effect::Spawn { name: self.plan.name.clone() });
+        let hook = self.prepare(turn);
+        if hook.is_none() {
+            turn.effect(Effect::Spawn { name: self.plan.name.clone() });
+        }
+        self.state = State::Spawning { stop: None, hook };
     }
 
     pub(super) fn spawned(&mut self, pid: Pid, turn: &mut Turn<'_>) {
-        let State::Spawning { stop } = self.state else {
+        let State::Spawning { stop, hook: None } = self.state else {
             debug_assert!(false, "a run that nobody asked for");
             return;
         };
@@ -356,7 +378,7 @@ impl Service {
     }
 
     pub(super) fn spawn_failed(&mut self, failure: SpawnFailure, turn: &mut Turn<'_>) {
-        let State::Spawning { .. } = self.state else {
+        let State::Spawning { hook: None, .. } = self.state else {
             debug_assert!(false, "a failure of a run that nobody asked for");
             return;
         };

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::event::{Effect, End, Exit, Note, Pid, Ticket, Time};
+use super::hook::Hook;
 use super::service::{Service, State};
 use super::turn::Turn;
 use crate::plan::{Scope, Signal};
 
 /// How long a killed process may take to disappear before people are told that it hangs.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a hung run has to say where it hangs once it was sent its `hang_signal`: Python's
 /// faulthandler takes milliseconds for hundreds of threads.
 const HANG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run on its way out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stopping {
     /// Its main process, which may have died.
     pub pid: Pid,
@@ -33,7 +34,31 @@ pub struct Stopping {
 impl Stopping {
     /// Does it survive KILL?
     pub(super) fn is_stuck(&self) -> bool {
-        self.phase == Phase::Stuck
+        match &self.phase {
+            Phase::Stuck => true,
+            Phase::Tidy(hook) => hook.is_stuck(),
+            Phase::Evidence { .. }
+            | Phase::Hang { .. }
+            | Phase::Stop { .. }
+            | Phase::Kill { .. } => false,
+        }
+    }
+
+    /// Its main process, which may just have died; `None`: nothing is left of the run.
+    pub(super) fn main(&self) -> Option<Pid> {
+        let over = matches!(self.phase, Phase::Tidy(_));
+        (!over).then_some(self.pid)
+    }
+
+    pub(super) fn hook(&mut self) -> Option<&mut Hook> {
+        match &mut self.phase {
+            Phase::Tidy(hook) => Some(hook),
+            Phase::Evidence { .. }
+            | Phase::Hang { .. }
+            | Phase::Stop { .. }
+            | Phase::Kill { .. }
+            | Phase::Stuck => None,
+        }
     }
 
     /// Is it looked at, or left to speak, before it is asked to stop?
@@ -47,6 +72,7 @@ impl Stopping {
             Phase::Stop { kill_at } => Some(kill_at),
             Phase::Kill { stuck_at } => Some(stuck_at),
             Phase::Stuck => None,
+            Phase::Tidy(hook) => hook.deadline(),
         }
     }
 
@@ -72,6 +98,8 @@ enum Phase {
     Kill { stuck_at: Time },
     /// It survives that.
     Stuck,
+    /// Nothing of it is left, and this tidies up.
+    Tidy(Hook),
 }
 
 impl Service {
@@ -185,6 +213,7 @@ impl Service {
                 let pid = stopping.pid;
                 turn.note(&self.plan.name, Note::Stuck { pid });
             }
+            Phase::Tidy(_) => self.tick_hook(turn),
             Phase::Evidence { .. }
             | Phase::Hang { .. }
             | Phase::Stop { .. }
@@ -217,7 +246,8 @@ impl Service {
                         Phase::Evidence { .. }
                         | Phase::Hang { .. }
                         | Phase::Kill { .. }
-                        | Phase::Stuck,
+                        | Phase::Stuck
+                        | Phase::Tidy(_),
                         _,
                     ) => {
                         stopping.phase = phase;
@@ -236,14 +266,23 @@ impl Service {
 
     /// Nothing of its run is left.
     pub(super) fn gone(&mut self, turn: &mut Turn<'_>) {
-        if let State::Stopping(stopping) = &self.state {
-            let Stopping { end, exit, uptime, next, .. } = stopping;
-            let (end, exit, uptime) = (end.clone(), *exit, *uptime);
-            self.starter = *next;
-            self.ended(&end, exit, uptime, turn);
-        } else {
+        let State::Stopping(stopping) = &self.state else {
             debug_assert!(false, "a service is gone that was not stopping");
+            return;
+        };
+        let stopping = stopping.clone();
+        match self.tidy(&stopping, turn) {
+            Some(hook) => {
+                self.state = State::Stopping(Stopping { phase: Phase::Tidy(hook), ..stopping });
+            }
+            None => self.over(&stopping, turn),
         }
+    }
+
+    /// Nothing is left to be done about its run.
+    pub(super) fn over(&mut self, run: &Stopping, turn: &mut Turn<'_>) {
+        self.starter = run.next;
+        self.ended(&run.end, run.exit, run.uptime, turn);
     }
 }
 

@@ -119,6 +119,7 @@ impl Supervisor {
         let mut turn = Turn {
             now,
             leaving: self.mode != Mode::Running,
+            killing: matches!(self.mode, Mode::Killing { .. }),
             save: false,
             moved: matches!(event, Event::Tick),
             leave: None,
@@ -136,6 +137,9 @@ impl Supervisor {
             }
             Event::Exited { pid, exit } => living(services, pid, |it| it.exited(exit, &mut turn)),
             Event::Gone { pid } => with_pid(services, pid, Main::Died, |it| it.gone(&mut turn)),
+            Event::HookEnded { name, ticket, outcome } => {
+                with(services, &name, |it| it.hook_ended(ticket, outcome, &mut turn));
+            }
             Event::Probed { name, ticket, answer, took } => {
                 with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
             }
@@ -173,6 +177,11 @@ impl Supervisor {
         if moved || leave.is_some() {
             self.settle(now, out);
         }
+        self.hold_sockets(first, out);
+    }
+
+    /// Has sockets held or closed before everything else that this step leads to.
+    fn hold_sockets(&mut self, first: usize, out: &mut Vec<Effect>) {
         let leaving = self.mode != Mode::Running;
         let sockets = self.services.iter_mut().filter_map(|it| it.hold(leaving));
         out.splice(first..first, sockets);
@@ -263,6 +272,7 @@ impl Supervisor {
             self.act(nth, now, out, |it, turn| {
                 it.terminate(End::Asked(Asker::Shutdown), turn);
                 it.kill("keepup is ending", turn);
+                it.kill_hook(turn);
             });
         }
     }
@@ -276,7 +286,9 @@ impl Supervisor {
     ) {
         let leaving = self.mode != Mode::Running;
         let numbers = &mut self.numbers;
-        let mut turn = Turn { now, leaving, save: false, moved: false, leave: None, numbers, out };
+        let killing = matches!(self.mode, Mode::Killing { .. });
+        let mut turn =
+            Turn { now, leaving, killing, save: false, moved: false, leave: None, numbers, out };
         what(&mut self.services[nth], &mut turn);
     }
 

@@ -7,10 +7,13 @@ use crate::plan::Name;
 
 /// One call of [`super::Supervisor::step`], seen from inside.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with one another")]
 pub(super) struct Turn<'a> {
     pub(super) now: Time,
     /// keepup is ending: nothing is started any more.
     pub(super) leaving: bool,
+    /// And what is left is killed: there is no time for anything else.
+    pub(super) killing: bool,
     /// What outlives keepup has changed.
     pub(super) save: bool,
     /// Some service changed its state: others may start, stop, or have nothing to wait for.

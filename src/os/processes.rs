@@ -17,7 +17,7 @@ use super::capture::Capture;
 use super::clock::now;
 use super::ending;
 use super::files;
-use super::group::Group;
+use super::group::{Group, Sent};
 use super::init::{self, Place};
 use super::launch::{self, Launch};
 use super::marker::Keepup;
@@ -71,6 +71,8 @@ pub struct LiveRun {
 #[derive(Debug)]
 pub struct Processes {
     table: HashMap<Pid, Child>,
+    /// Those whose main process is dead, and how it ended.
+    hooks: HashMap<Pid, (Name, Ticket, Exit)>,
     sweep: Sweep,
     outbox: VecDeque<Happening>,
     keepup: Keepup,
@@ -100,6 +102,7 @@ struct Child {
 #[derive(Debug)]
 enum Role {
     Run(u64),
+    Hook(Ticket),
     Probe {
         ticket: Ticket,
         /// `None`: nobody waits for it any more.
@@ -119,6 +122,7 @@ impl Processes {
         let keepup = Keepup::new(procfs::pid_namespace(), own, start_time);
         Ok(Processes {
             table: HashMap::new(),
+            hooks: HashMap::new(),
             sweep: Sweep::new(Strays::new(keepup.clone())),
             outbox: VecDeque::new(),
             keepup,
@@ -151,6 +155,43 @@ impl Processes {
                 self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, failure }));
             }
         }
+    }
+
+    /// Starts a hook of a service, as its user and in its folder; `next` tells `HookEnded` when
+    /// nothing of it is left.
+    pub fn spawn_hook(
+        &mut self,
+        ticket: Ticket,
+        service: &Service,
+        command: &[String],
+        output: Output,
+    ) {
+        let started = self.start(service, command, &hook_mark(ticket), &output, Vec::new());
+        drop(output);
+        match started {
+            Ok((pid, child)) => {
+                self.table.insert(pid, Child { role: Role::Hook(ticket), ..child });
+            }
+            Err(reason) => {
+                let (name, failure) = (service.name.clone(), SpawnFailure::other(reason));
+                self.tell_hook(name, ticket, Err(failure));
+            }
+        }
+    }
+
+    /// Sends a signal to a hook and its group; nothing if its main process is dead.
+    pub fn signal_hook(&mut self, asked: Ticket, signal: Signal) {
+        let is_it = |it: &&Child| matches!(it.role, Role::Hook(ticket) if ticket == asked);
+        if let Some(child) = self.table.values().find(is_it) {
+            // It may not have made its group yet.
+            if !matches!(child.group.send(signal), Sent::Reached) {
+                child.group.send_to_leader(signal);
+            }
+        }
+    }
+
+    fn tell_hook(&mut self, name: Name, ticket: Ticket, outcome: Result<Exit, SpawnFailure>) {
+        self.outbox.push_back(Happening::Core(Event::HookEnded { name, ticket, outcome }));
     }
 
     /// Starts a command beside a service, as its user and in its folder; `next` tells its end.
@@ -238,7 +279,7 @@ impl Processes {
                 let (service, start_time) = (child.service.clone(), child.start_time);
                 Some(LiveRun { service, pid, start_time, run })
             }
-            Role::Run(_) | Role::Probe { .. } => None,
+            Role::Run(_) | Role::Hook(_) | Role::Probe { .. } => None,
         })
     }
 
@@ -325,7 +366,11 @@ impl Processes {
             (Ok(()), Role::Run(_)) => {
                 self.outbox.push_back(Happening::Core(Event::Spawned { name, pid }));
             }
-            (Ok(()), Role::Probe { .. }) => {}
+            (Ok(()), Role::Hook(_) | Role::Probe { .. }) => {}
+            (Err(failure), &Role::Hook(ticket)) => {
+                self.tell_hook(name, ticket, Err(failure));
+                self.table.remove(&pid);
+            }
             (Err(failure), Role::Run(_)) => {
                 self.outbox.push_back(Happening::Core(Event::SpawnFailed { name, failure }));
                 // What is left of it is about to die, and is nobody's.
@@ -391,6 +436,10 @@ impl Processes {
                 self.outbox.push_back(Happening::Core(Event::Exited { pid, exit }));
                 (Kind::Run, run.to_string())
             }
+            Role::Hook(ticket) => {
+                self.hooks.insert(pid, (child.service.clone(), ticket, exit));
+                (Kind::Hook, hook_mark(ticket))
+            }
             Role::Probe { ticket, capture } => {
                 if let Some(mut capture) = capture {
                     let output = capture.finish();
@@ -407,14 +456,18 @@ impl Processes {
             start_time: child.start_time,
             kind,
             manner: Manner::Kill,
-            since: (kind == Kind::Probe).then(now),
+            since: (kind != Kind::Run).then(now),
             group: Some(child.group),
         });
     }
 
     fn tell_gone(&mut self, gone: Vec<Pid>) {
-        let gone = gone.into_iter().map(|pid| Happening::Core(Event::Gone { pid }));
-        self.outbox.extend(gone);
+        for pid in gone {
+            match self.hooks.remove(&pid) {
+                Some((name, ticket, exit)) => self.tell_hook(name, ticket, Ok(exit)),
+                None => self.outbox.push_back(Happening::Core(Event::Gone { pid })),
+            }
+        }
     }
 }
 
@@ -425,12 +478,16 @@ impl Drop for Processes {
 }
 
 fn living<'a>(table: &HashMap<Pid, Child>, is_known: &'a dyn Fn(Pid) -> bool) -> Living<'a> {
-    let runs = table.values().filter(|it| matches!(it.role, Role::Run(_))).count();
+    let runs = table.values().filter(|it| !matches!(it.role, Role::Probe { .. })).count();
     Living { is_known, runs, in_burst: false }
 }
 
 fn probe_mark(ticket: Ticket) -> String {
     format!("probe-{}", ticket.0)
+}
+
+fn hook_mark(ticket: Ticket) -> String {
+    format!("hook-{}", ticket.0)
 }
 
 fn own_pid() -> Pid {

@@ -40,6 +40,8 @@ pub(super) struct Remains {
 pub(super) enum Kind {
     /// The end is to be told.
     Run,
+    /// The end is to be told; they are ended at once.
+    Hook,
     /// Nobody waits for the end.
     Probe,
 }
@@ -128,7 +130,7 @@ impl Remains {
             // keepup may have been started with children already; those are older.
             Whose::Unmarked => {
                 alone
-                    && self.kind == Kind::Run
+                    && self.kind != Kind::Probe
                     && procfs::stat(pid).is_some_and(|it| it.start_time >= self.start_time)
             }
         }

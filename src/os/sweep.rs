@@ -32,7 +32,7 @@ pub(super) struct Sweep {
 pub(super) struct Living<'a> {
     /// It was started by keepup, and is alive or not reaped.
     pub(super) is_known: &'a dyn Fn(Pid) -> bool,
-    /// How many services run.
+    /// How many services and hooks run.
     pub(super) runs: usize,
     /// More deaths are about to be reaped: one look after them is enough.
     pub(super) in_burst: bool,
@@ -93,14 +93,14 @@ impl Sweep {
         self.news = false;
         let mut gone = Vec::new();
         if self.remains.iter().any(|it| it.since.is_some()) {
-            let dead_runs = self.remains.iter().filter(|it| it.kind == Kind::Run).count();
+            let dead_runs = self.remains.iter().filter(|it| it.kind != Kind::Probe).count();
             let alone = living.runs + dead_runs == 1;
             let mut around = Surroundings::new(living.is_known, alone);
             let strays = &mut self.strays;
             let ended = self
                 .remains
                 .extract_if(.., |it| it.since.is_some() && it.end(&mut around, strays))
-                .filter(|it| it.kind == Kind::Run);
+                .filter(|it| it.kind != Kind::Probe);
             gone.extend(ended.map(|it| it.pid));
         }
         if self.remains.iter().all(|it| it.since.is_none()) {

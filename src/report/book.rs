@@ -47,6 +47,7 @@ impl Page {
                 }
             }
             // Below the threshold; if it matters, degraded or unhealthy follows.
+            Note::HookFailed { .. } => {}
             Note::Miss { of: Some(_), .. } if self.trouble.is_none() => {}
             Note::Miss { .. }
             | Note::Degraded { .. }
@@ -55,6 +56,7 @@ impl Page {
             | Note::Stopping { .. }
             | Note::Killing { .. }
             | Note::Stuck { .. }
+            | Note::HookStuck { .. }
             | Note::Ended { .. }
             | Note::GaveUp { .. } => {
                 let since = self.trouble.as_ref().map_or(at, |it| it.since);

@@ -156,6 +156,8 @@ fn level(note: &Note, weight: Weight) -> Level {
         Note::Unhealthy { .. }
         | Note::Killing { .. }
         | Note::Stuck { .. }
+        | Note::HookStuck { .. }
+        | Note::HookFailed { .. }
         | Note::Degraded { .. } => Level::Warn,
         Note::Waits { .. }
         | Note::Starting { .. }

@@ -125,7 +125,9 @@ fn fields(note: &Note) -> Fields<'_> {
             count: *count,
             of: *of,
         },
-        Note::Degraded { why } | Note::Unhealthy { why } => Fields::Why { why },
+        Note::Degraded { why } | Note::Unhealthy { why } | Note::HookFailed { why } => {
+            Fields::Why { why }
+        }
         Note::Killing { why } => Fields::Why { why },
         Note::Hanging { end, signal, stop_after, .. } => Fields::Hanging {
             reason: end.reason(),
@@ -148,7 +150,7 @@ fn fields(note: &Note) -> Fields<'_> {
             Fields::Backoff { delay_seconds: seconds(*delay), failures: *failures }
         }
         Note::GaveUp { why, retry } => Fields::GaveUp { why, retry_seconds: retry.map(seconds) },
-        Note::Healthy | Note::Down | Note::Done => Fields::Nothing {},
+        Note::HookStuck { .. } | Note::Healthy | Note::Down | Note::Done => Fields::Nothing {},
     }
 }
 

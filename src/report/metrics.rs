@@ -115,6 +115,8 @@ impl Metrics {
             | Note::Stopping { .. }
             | Note::Killing { .. }
             | Note::Stuck { .. }
+            | Note::HookStuck { .. }
+            | Note::HookFailed { .. }
             | Note::Backoff { .. }
             | Note::GaveUp { .. }
             | Note::Down

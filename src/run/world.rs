@@ -14,7 +14,7 @@ use super::operator;
 use super::sockets::Sockets;
 use super::systemd::Systemd;
 use crate::control::{Outcome, Request};
-use crate::core::event::{Answer, Effect, Event, Pid, Short, SpawnFailure, Ticket, Time};
+use crate::core::event::{Answer, Effect, Event, HookKind, Pid, Short, SpawnFailure, Ticket, Time};
 use crate::core::waiting::ANSWER_MAX;
 use crate::core::{Service, State, Supervisor};
 use crate::logs::Logs;
@@ -217,6 +217,10 @@ impl World {
                     it.spawn(service, sockets);
                 }
             }),
+            Effect::Hook { name, kind, ticket, env } => {
+                self.with(core, &name, |it, service| it.hook(service, kind, ticket, env));
+            }
+            Effect::SignalHook { ticket, signal } => self.processes.signal_hook(ticket, signal),
             Effect::Signal { pid, signal, to: Scope::Group } => self.processes.signal(pid, signal),
             Effect::Signal { pid, signal, to: Scope::Main } => {
                 self.processes.signal_main(pid, signal);
@@ -314,13 +318,35 @@ impl World {
         if let Some(file) = heartbeat_file(service) {
             self.looker.baseline(&plan.name, file);
         }
-        let output = match self.logs.begin_run(&plan.name, service.run) {
+        let output = self.output(service);
+        self.processes.spawn_with(&plan, service.run, output, sockets);
+    }
+
+    fn output(&self, service: &Service) -> Output {
+        match self.logs.begin_run(service.name(), service.run) {
             Ok([stdout, stderr]) => {
                 Output { stdout: Stream::To(stdout), stderr: Stream::To(stderr) }
             }
             Err(_) => Output { stdout: Stream::Inherit, stderr: Stream::Inherit },
+        }
+    }
+
+    /// As the service would run, and with these variables more.
+    fn hook(
+        &mut self,
+        service: &Service,
+        kind: HookKind,
+        ticket: Ticket,
+        env: Vec<(&'static str, String)>,
+    ) {
+        let mut plan = service.plan.clone();
+        plan.env.extend(env.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let command = match kind {
+            HookKind::PreStart => &service.plan.pre_start,
+            HookKind::PostStop => &service.plan.post_stop,
         };
-        self.processes.spawn_with(&plan, service.run, output, sockets);
+        let output = self.output(service);
+        self.processes.spawn_hook(ticket, &plan, command, output);
     }
 
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {

@@ -104,6 +104,8 @@ pub(crate) fn service(command: &[&str]) -> Service {
         listen: Vec::new(),
         after: Vec::new(),
         wait_for: Vec::new(),
+        pre_start: Vec::new(),
+        post_stop: Vec::new(),
         oneshot: false,
         autostart: true,
         essential: false,

@@ -32,6 +32,10 @@ const fn waiting(name: &'static str, old: &'static str, new: &'static str) -> Bu
     Bug { name, file: "core/waiting.rs", old, new }
 }
 
+const fn hook(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/hook.rs", old, new }
+}
+
 const fn supervisor(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/supervisor.rs", old, new }
 }
@@ -252,8 +256,8 @@ pub(crate) const BUGS: &[Bug] = &[
     stopping("nothing is killed after stop_timeout", "                self.kill(why, turn);\n", ""),
     service(
         "a stop during a spawn is forgotten",
-        "State::Spawning { stop } => *stop = Some(by),",
-        "State::Spawning { .. } => {}",
+        "                *stop = Some(by);\n",
+        "                let _ = (stop, by);\n",
     ),
     service(
         "the policy undoes an operator's stop",
@@ -329,6 +333,36 @@ pub(crate) const BUGS: &[Bug] = &[
         "a need: restarts do not ask",
         "                self.state = State::Waiting(Waiting::new(Start::Again));\n                turn.moved = true;",
         "                self.restarts += 1;\n                self.budget.restarted(&self.plan.restart, turn.now);\n                self.spawn(turn);",
+    ),
+    hook(
+        "a hook: one that was killed passes if it ended well",
+        "_ if matches!(self.phase, Phase::Kill { .. } | Phase::Stuck) && !self.asked => {",
+        "_ if self.phase == Phase::Stuck && !self.asked => {",
+    ),
+    hook(
+        "a hook: it may take for ever",
+        "Phase::Runs { until } if until <= turn.now => self.kill(turn),",
+        "Phase::Runs { until } if until + STUCK_AFTER <= turn.now => self.kill(turn),",
+    ),
+    hook(
+        "a hook: a run is tidied up although keepup must go",
+        "self.plan.post_stop.is_empty() || turn.killing;",
+        "self.plan.post_stop.is_empty();",
+    ),
+    hook(
+        "a hook: one that does not heed a stop is waited for",
+        "Phase::Stop { kill_at } if kill_at <= turn.now => self.kill(turn),",
+        "Phase::Stop { kill_at } if kill_at <= turn.now => self.asked = true,",
+    ),
+    hook(
+        "a hook: a stop meanwhile is forgotten",
+        "            (Some(by), _) => self.ended(",
+        "            (Some(by), Some(_)) => self.ended(",
+    ),
+    stopping(
+        "a hook: nothing tidies up",
+        "match self.tidy(&stopping, turn) {",
+        "match self.tidy(&stopping, turn).filter(|_| stopping.exit.is_none()) {",
     ),
     stopping(
         "what is left of a run asked in its main process alone has no time",

@@ -15,6 +15,7 @@ mod examples;
 mod folders;
 mod follow;
 mod held;
+mod hooks;
 mod inherit;
 mod init;
 mod kinds;

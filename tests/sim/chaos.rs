@@ -11,7 +11,7 @@ use keepup::plan::{
 
 use crate::plans::{errors, heartbeat, ms, need, plan, probe, s, service, socket, watchdog};
 use crate::script::{
-    Reply, Run, Says, erred, miss, miss_of, pass_in, restart, silence, start, stop,
+    Aside, Reply, Run, Says, erred, miss, miss_of, pass_in, restart, silence, start, stop,
 };
 use crate::world::{Sim, Stall};
 
@@ -94,6 +94,8 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.after =
             (0..nth).filter(|_| chance.once_in(3)).map(|it| format!("s{it}").into()).collect();
         it.wait_for = (0..3).filter(|_| chance.once_in(6)).map(|it| need(NEEDS[it])).collect();
+        it.pre_start = chance.maybe(5, |_| vec!["/bin/prepare".to_owned()]).unwrap_or_default();
+        it.post_stop = chance.maybe(5, |_| vec!["/bin/tidy".to_owned()]).unwrap_or_default();
         it.oneshot = chance.once_in(4);
         it.autostart = !chance.once_in(6);
         it.essential = chance.once_in(8);
@@ -145,6 +147,19 @@ fn any_words(chance: &mut Chance) -> Says {
     }
 }
 
+fn any_aside(chance: &mut Chance) -> Aside {
+    Aside {
+        ends: (!chance.once_in(6)).then(|| {
+            let code = u8::from(chance.once_in(4));
+            let failed = chance.once_in(12);
+            let outcome = if failed { Err("cannot fork".to_owned()) } else { Ok(Exit::Code(code)) };
+            (chance.time(s(12)), outcome)
+        }),
+        obeys: chance.maybe(2, |it| it.time(s(3))),
+        kill_takes: (!chance.once_in(20)).then(|| chance.time(s(1))),
+    }
+}
+
 fn any_run(chance: &mut Chance, probes: usize) -> Run {
     let replies = |chance: &mut Chance| -> Vec<(Duration, Reply)> {
         let mut replies: Vec<_> =
@@ -165,6 +180,8 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         gone_takes: (!chance.once_in(30))
             .then(|| chance.maybe(5, |it| it.time(s(8))).unwrap_or_default()),
         rest_takes: (!chance.once_in(4)).then(|| chance.time(s(12))),
+        prepares: any_aside(chance),
+        tidies: any_aside(chance),
         replies: (0..probes).map(|_| replies(chance)).collect(),
         says: (0..chance.below(12)).map(|_| (chance.time(s(60)), any_words(chance))).collect(),
         beats: (0..u32::try_from(chance.below(30)).unwrap()).map(|nth| beats * nth).collect(),

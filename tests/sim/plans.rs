@@ -54,6 +54,8 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         listen: Vec::new(),
         after: Vec::new(),
         wait_for: Vec::new(),
+        pre_start: Vec::new(),
+        post_stop: Vec::new(),
         oneshot: false,
         autostart: true,
         essential: false,

@@ -29,6 +29,9 @@ pub(crate) struct Run {
     pub(crate) gone_takes: Option<Duration>,
     /// How long the rest takes where nobody kills it; `None`: it stays.
     pub(crate) rest_takes: Option<Duration>,
+    /// What its `pre_start` and its `post_stop` do.
+    pub(crate) prepares: Aside,
+    pub(crate) tidies: Aside,
     /// How its probes are answered, by their place in the plan: from when on, and how.
     pub(crate) replies: Vec<Vec<(Duration, Reply)>>,
     /// When it touches its heartbeat file.
@@ -57,6 +60,26 @@ pub(crate) struct Reply {
     pub(crate) took: Duration,
 }
 
+/// A command beside a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Aside {
+    /// Of itself.
+    pub(crate) ends: Option<(Duration, Result<Exit, String>)>,
+    /// How long it takes to heed TERM; `None`: it does not.
+    pub(crate) obeys: Option<Duration>,
+    /// How long it takes to die; `None`: it hangs in the kernel.
+    pub(crate) kill_takes: Option<Duration>,
+}
+
+/// It exits then, with this code; or runs for ever. It heeds TERM.
+pub(crate) fn aside(exits: Option<(Duration, u8)>) -> Aside {
+    Aside {
+        ends: exits.map(|(after, code)| (after, Ok(Exit::Code(code)))),
+        obeys: Some(ms(100)),
+        kill_takes: Some(ms(50)),
+    }
+}
+
 /// It runs, and obeys, and passes its probes.
 pub(crate) fn well() -> Run {
     Run {
@@ -69,6 +92,8 @@ pub(crate) fn well() -> Run {
         kill_takes: Some(ms(50)),
         gone_takes: Some(Duration::ZERO),
         rest_takes: Some(Duration::ZERO),
+        prepares: aside(Some((ms(200), 0))),
+        tidies: aside(Some((ms(300), 0))),
         replies: Vec::new(),
         beats: Vec::new(),
         says: Vec::new(),

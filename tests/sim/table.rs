@@ -25,6 +25,8 @@ enum Deed {
     ExitZero,
     ExitOne,
     Gone,
+    HookPasses,
+    HookFails,
     Pass,
     Miss,
     Late,
@@ -38,7 +40,7 @@ enum Deed {
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 19] = [
+const DEEDS: [(&str, Deed); 21] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -47,6 +49,8 @@ const DEEDS: [(&str, Deed); 19] = [
     ("exit 0", Deed::ExitZero),
     ("exit 1", Deed::ExitOne),
     ("gone", Deed::Gone),
+    ("hook passes", Deed::HookPasses),
+    ("hook fails", Deed::HookFails),
     ("pass", Deed::Pass),
     ("miss", Deed::Miss),
     ("late answer", Deed::Late),
@@ -71,6 +75,7 @@ struct Bench {
     killed: bool,
     swept: bool,
     awaited: bool,
+    hook: Option<Ticket>,
     /// What was done about the last deed.
     done: String,
 }
@@ -99,6 +104,7 @@ impl Bench {
             killed: false,
             swept: false,
             awaited: false,
+            hook: None,
             done: String::new(),
         };
         bench.tell(Event::Tick);
@@ -130,13 +136,16 @@ impl Bench {
             | Deed::Late
             | Deed::Errors
             | Deed::Shutdown => true,
-            Deed::Spawned | Deed::SpawnFailed => matches!(state, State::Spawning { .. }),
+            Deed::Spawned | Deed::SpawnFailed => {
+                matches!(state, State::Spawning { .. }) && self.hook.is_none()
+            }
+            Deed::HookPasses | Deed::HookFails => self.hook.is_some(),
             Deed::ExitZero
             | Deed::ExitOne
             | Deed::SaysReady
             | Deed::SaysStopping
             | Deed::Trigger
-            | Deed::Extend => runs && !self.swept && !self.awaited,
+            | Deed::Extend => runs && self.hook.is_none() && !self.swept && !self.awaited,
             Deed::Gone => self.swept || self.awaited,
             Deed::Pass | Deed::Miss => self.asked.is_some(),
             Deed::Examined => self.examined.is_some(),
@@ -164,6 +173,11 @@ impl Bench {
             Deed::ExitZero => Event::Exited { pid, exit: Exit::Code(0) },
             Deed::ExitOne => Event::Exited { pid, exit: Exit::Code(1) },
             Deed::Gone => Event::Gone { pid },
+            Deed::HookPasses | Deed::HookFails => {
+                let code = u8::from(deed == Deed::HookFails);
+                let (ticket, outcome) = (self.hook.take().unwrap(), Ok(Exit::Code(code)));
+                Event::HookEnded { name, ticket, outcome }
+            }
             Deed::Pass => answer(Answer::Pass, self.asked.take()),
             Deed::Miss => answer(Answer::Miss(miss), self.asked.take()),
             Deed::Late => answer(Answer::Miss(miss), None),
@@ -201,12 +215,18 @@ impl Bench {
             Effect::Hold { .. } => "hold".to_owned(),
             Effect::Release { .. } => "release".to_owned(),
             Effect::Spawn { .. } => "spawn".to_owned(),
-            Effect::Signal { signal: Signal::CONT, .. } => return,
+            Effect::Signal { signal: Signal::CONT, .. }
+            | Effect::SignalHook { signal: Signal::CONT, .. } => return,
             Effect::Signal { signal, .. } => {
                 self.killed |= *signal == Signal::KILL;
                 self.hung = (*signal == Signal::ABRT).then_some("hanging");
                 signal.to_string().replace("SIG", "")
             }
+            Effect::Hook { kind, ticket, .. } => {
+                self.hook = Some(*ticket);
+                kind.to_string()
+            }
+            Effect::SignalHook { signal, .. } => signal.to_string().replace("SIG", ""),
             Effect::Await { .. } => {
                 self.awaited = true;
                 "await".to_owned()
@@ -249,8 +269,10 @@ impl Bench {
             State::Down => "down",
             State::Backoff { .. } if service.budget.given_up() => "retry",
             State::Backoff { .. } => "backoff",
-            State::Spawning { stop: None } => "spawning",
-            State::Spawning { stop: Some(_) } => "unwanted",
+            State::Spawning { stop: None, .. } if self.hook.is_some() => "preparing",
+            State::Spawning { stop: None, .. } => "spawning",
+            State::Spawning { stop: Some(_), .. } => "unwanted",
+            State::Stopping(_) if self.hook.is_some() => "tidying",
             State::Up { health, .. } if health.started().is_none() => "starting",
             State::Up { .. } if self.asked.is_some() => "asked",
             State::Up { .. } => "up",
@@ -289,6 +311,8 @@ fn state(word: &str) -> Option<Bench> {
     let any = |_: &mut Service| {};
     let asks_where = |it: &mut Service| it.hang_signal = Some(Signal::ABRT);
     let needs_db = |it: &mut Service| it.wait_for = vec![need("tcp:db:5432")];
+    let prepared = |it: &mut Service| it.pre_start = vec!["prepare".to_owned()];
+    let tidied = |it: &mut Service| it.post_stop = vec!["tidy".to_owned()];
     let up = [Spawned, Pass];
     Some(match word {
         "waiting" => {
@@ -299,6 +323,8 @@ fn state(word: &str) -> Option<Bench> {
         "down" => Bench::after(|it| it.autostart = false, &[]),
         "spawning" => Bench::after(any, &[]),
         "unwanted" => Bench::after(any, &[Stop]),
+        "preparing" => Bench::after(prepared, &[]),
+        "tidying" => Bench::after(tidied, &[Spawned, Pass, ExitOne, Gone]),
         "starting" => Bench::after(any, &[Spawned]),
         "up" => Bench::after(any, &up),
         "asked" => Bench::after(any, &[Spawned, Pass, Deadline]),
@@ -329,10 +355,11 @@ fn state(word: &str) -> Option<Bench> {
     })
 }
 
-const STATES: [&str; 19] = [
+const STATES: [&str; 21] = [
     "waiting",
     "asking",
     "down",
+    "preparing",
     "spawning",
     "unwanted",
     "starting",
@@ -345,6 +372,7 @@ const STATES: [&str; 19] = [
     "killing",
     "stuck",
     "sweeping",
+    "tidying",
     "backoff",
     "retry",
     "done",

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Effect, End, Event, News, Note, Pid, Ticket, Time};
+use keepup::core::event::{
+    Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time,
+};
 use keepup::core::{Remembered, State, Supervisor, Want};
-use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service};
+use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service, Signal};
 
 use crate::world::Process;
 
@@ -25,6 +27,8 @@ pub(crate) struct Watch {
     services: BTreeMap<Name, Watched>,
     /// Questions (by the place of the probe) and looks (`None`) without an answer.
     asked: BTreeMap<Ticket, (Name, Option<usize>)>,
+    /// Which hooks run, and were they killed?
+    hooks: BTreeMap<Ticket, (Name, HookKind, bool)>,
     shutdown_timeout: Duration,
     leaving_since: Option<Time>,
     /// keepup was asked to end.
@@ -57,6 +61,9 @@ struct Watched {
     ends_since: Option<Time>,
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
     misses: Vec<(u32, bool)>,
+    /// Its `pre_start` passed, and its `post_stop` ended.
+    prepared: bool,
+    tidied: bool,
     /// Of what it needs, since its last start.
     answered: Vec<bool>,
 }
@@ -112,6 +119,8 @@ impl Watch {
                 triggered: false,
                 ends_since: None,
                 misses: Vec::new(),
+                prepared: false,
+                tidied: false,
                 answered: vec![false; service.wait_for.len()],
             };
             (service.name.clone(), watched)
@@ -119,6 +128,7 @@ impl Watch {
         Watch {
             services: plan.services.iter().map(watched).collect(),
             asked: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             shutdown_timeout: plan.supervisor.shutdown_timeout,
             leaving_since: None,
             ending: false,
@@ -176,6 +186,9 @@ impl Watch {
                     }
                 };
             }
+            Event::HookEnded { name, ticket, outcome } => {
+                self.hook_ended(name, *ticket, *outcome == Ok(Exit::Code(0)));
+            }
             Event::Looked { ticket, .. } => {
                 let Some((name, _)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
@@ -223,7 +236,15 @@ impl Watch {
                 let before = std::mem::replace(&mut self.of(name).held, false);
                 ensure(before, "sockets are closed that are not held")
             }
+            Effect::Hook { name, kind, ticket, .. } => {
+                self.hook_starts(name, *kind, *ticket, processes)
+            }
+            Effect::SignalHook { ticket, signal } => self.hook_is_told(*ticket, *signal),
             Effect::Spawn { name } => {
+                ensure(!self.has_hook(name), "a service is started beside its hook")?;
+                let watched = self.of(name);
+                let ready = watched.plan.pre_start.is_empty() || watched.prepared;
+                ensure(ready, "a service is started that was not prepared")?;
                 ensure(!self.of(name).stopped, "a service that was stopped is started")?;
                 let without = !self.of(name).held && !self.of(name).plan.listen.is_empty();
                 ensure(!without, "a service is started without its sockets")?;
@@ -273,6 +294,43 @@ impl Watch {
         }
     }
 
+    fn hook_starts(
+        &mut self,
+        name: &Name,
+        kind: HookKind,
+        ticket: Ticket,
+        processes: &BTreeMap<Pid, Process>,
+    ) -> Verdict {
+        let mut left = processes.values().filter(|it| it.name == *name);
+        ensure(left.next().is_none(), "a hook runs beside its service")?;
+        ensure(!self.has_hook(name), "a hook runs beside another")?;
+        let stopped = self.of(name).stopped && kind == HookKind::PreStart;
+        ensure(!stopped, "a service that was stopped is prepared")?;
+        self.hooks.insert(ticket, (name.clone(), kind, false));
+        Ok(())
+    }
+
+    fn hook_is_told(&mut self, ticket: Ticket, signal: Signal) -> Verdict {
+        let Some(known) = self.hooks.get_mut(&ticket) else {
+            return Err("a signal to a hook that is over".to_owned());
+        };
+        known.2 |= signal == Signal::KILL;
+        Ok(())
+    }
+
+    fn hook_ended(&mut self, name: &Name, ticket: Ticket, passed: bool) {
+        let (_, kind, killed) = self.hooks.remove(&ticket).unwrap();
+        let watched = self.of(name);
+        match kind {
+            HookKind::PreStart => watched.prepared = passed && !killed,
+            HookKind::PostStop => watched.tidied = true,
+        }
+    }
+
+    fn has_hook(&self, name: &Name) -> bool {
+        self.hooks.values().any(|it| it.0 == *name)
+    }
+
     fn asks(&mut self, name: &Name, probe: Option<usize>, ticket: Ticket) -> Verdict {
         let same = |it: &(Name, Option<usize>)| it.0 == *name && it.1 == probe;
         ensure(!self.asked.values().any(same), "it is asked again before it answered")?;
@@ -281,10 +339,12 @@ impl Watch {
     }
 
     fn said(&mut self, now: Time, name: &Name, note: &Note) -> Verdict {
+        let leaving = self.ending || self.leaving_since.is_some();
         let watched = self.of(name);
         match note {
             Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
             Note::Up { .. } => {
+                watched.tidied = false;
                 watched.up_at = now;
                 (watched.touched, watched.looked, watched.seen) = (None, None, None);
                 (watched.triggered, watched.ends_since) = (false, None);
@@ -297,10 +357,13 @@ impl Watch {
                 let after = watched.plan.restart.retry_after;
                 return ensure(retries && after <= *retry, "attempts that are not wanted");
             }
-            Note::Stuck { .. } => watched.stuck = true,
+            Note::Stuck { .. } | Note::HookStuck { .. } => watched.stuck = true,
             Note::Unhealthy { .. } => watched.hung_at = Some(now),
             Note::Killing { .. } => watched.hung_at = None,
-            Note::Ended { .. } => {
+            Note::Ended { end, exit, .. } => {
+                let ran = exit.is_some() && !matches!(end, End::SpawnFailed(_));
+                let tidied = watched.plan.post_stop.is_empty() || watched.tidied || leaving;
+                ensure(!ran || tidied, "nothing tidied up after a run")?;
                 (watched.stuck, watched.hung_at) = (false, None);
                 watched.follows = Follows::Nothing;
             }
@@ -310,7 +373,8 @@ impl Watch {
                 return watched.has_reason(now, end);
             }
             Note::Down => watched.answered.fill(false),
-            Note::Waits { .. }
+            Note::HookFailed { .. }
+            | Note::Waits { .. }
             | Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }
@@ -331,6 +395,8 @@ impl Watch {
         exited: bool,
     ) -> Verdict {
         if exited {
+            let alive = self.hooks.values().any(|it| !it.2);
+            ensure(!alive, "keepup ends, and a hook lives")?;
             let mut alive = processes.values().filter(|it| !it.killed && !it.swept);
             return ensure(alive.next().is_none(), "keepup ends, and somebody lives");
         }
@@ -346,7 +412,8 @@ impl Watch {
                 "the core and the world know different processes",
             ))?;
             let process = process.map(|it| it.1);
-            named(self.in_order(now, service, core, process, spawning(name)))?;
+            let busy = spawning(name) || self.has_hook(name);
+            named(self.in_order(now, service, core, process, busy))?;
         }
         for (name, _) in self.asked.values() {
             let state = core.service(name).map(|it| &it.state);
@@ -410,7 +477,7 @@ impl Watch {
                 let late = watched.hung_at.is_some_and(|at| at + limit + self.gap < now);
                 ensure(!lives || !late, "a hung run is looked at for too long")?;
                 ensure(
-                    process.is_some_and(|it| it.main_lives || it.swept || it.awaited),
+                    spawning || process.is_some_and(|it| it.main_lives || it.swept || it.awaited),
                     "what it left behind is not swept up",
                 )?;
                 ensure(watched.stuck || deadline.is_some(), "no deadline for its end")
@@ -437,6 +504,7 @@ impl Watched {
         let needy = self.answered.contains(&false);
         ensure(!needy, "it is started although something that it needs did not answer")?;
         self.answered.fill(false);
+        self.prepared = false;
         let follows = std::mem::replace(&mut self.follows, Follows::Nothing);
         if asked {
             return Ok(());

@@ -6,14 +6,14 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, Event, Exit, Pid, Short, Sight, SpawnFailure, Ticket, Time,
+    Answer, Effect, Event, Exit, HookKind, Pid, Short, Sight, SpawnFailure, Ticket, Time,
 };
 use keepup::core::tell::Tell;
 use keepup::core::{Remembered, State, Supervisor};
 use keepup::plan::{Name, Plan, Service, Signal};
 
 use crate::plans::plan;
-use crate::script::{Reply, Run, Says, killed};
+use crate::script::{Aside, Reply, Run, Says, killed, terminated};
 use crate::watch::Watch;
 
 /// More of what follows at one moment means that it never ends.
@@ -36,6 +36,7 @@ pub(crate) struct Sim {
     /// How what services need answers, whoever asks, and from which moment on.
     needs: BTreeMap<String, Vec<(Duration, Reply)>>,
     actors: BTreeMap<Name, Actor>,
+    hooks: BTreeMap<Ticket, (Name, Aside)>,
     processes: BTreeMap<Pid, Process>,
     pids: i32,
     stalled_until: Option<Time>,
@@ -74,6 +75,7 @@ enum Due {
     Stalls(Stall),
     Spawns(Name),
     Dies(Pid, Exit),
+    HookEnds(Ticket, Result<Exit, String>),
     Goes(Pid),
     Answers { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     Sees { name: Name, ticket: Ticket, sight: Sight },
@@ -123,6 +125,7 @@ impl Sim {
             dues: 0,
             needs: BTreeMap::new(),
             actors,
+            hooks: BTreeMap::new(),
             processes: BTreeMap::new(),
             pids: 100,
             stalled_until: None,
@@ -307,6 +310,7 @@ impl Sim {
             Due::Stalls(stall) => self.stand_still(stall),
             Due::Spawns(name) => self.spawns(&name),
             Due::Dies(pid, exit) => self.dies(pid, exit),
+            Due::HookEnds(ticket, outcome) => self.hook_ends(ticket, outcome),
             Due::Goes(pid) => {
                 // What was waited for and then killed may go at two times.
                 if self.processes.remove(&pid).is_some() {
@@ -350,6 +354,7 @@ impl Sim {
                 Due::Happens(_) | Due::Stalls(_) => ((at, nth), due),
                 Due::Spawns(_)
                 | Due::Dies(..)
+                | Due::HookEnds(..)
                 | Due::Goes(_)
                 | Due::Answers { .. }
                 | Due::Sees { .. }
@@ -421,6 +426,8 @@ impl Sim {
                 let takes = actor.runs[actor.begun.min(actor.runs.len() - 1)].spawn_takes;
                 self.plan(takes, Due::Spawns(name));
             }
+            Effect::Hook { name, kind, ticket, env } => self.hook(name, kind, ticket, &env),
+            Effect::SignalHook { ticket, signal } => self.signal_hook(ticket, signal),
             Effect::Signal { pid, signal, .. } => self.signal(pid, signal),
             Effect::Await { pid } => {
                 let process = self.processes.get_mut(&pid).unwrap();
@@ -498,6 +505,45 @@ impl Sim {
         };
         if let Some(answer) = answer {
             self.plan(took, Due::Answers { name, ticket, answer, took });
+        }
+    }
+
+    fn hook(&mut self, name: Name, kind: HookKind, ticket: Ticket, env: &[(&'static str, String)]) {
+        let actor = &self.actors[&name];
+        let nth = match kind {
+            HookKind::PreStart => actor.begun,
+            HookKind::PostStop => actor.begun - 1,
+        };
+        let run = &actor.runs[nth.min(actor.runs.len() - 1)];
+        let aside = match kind {
+            HookKind::PreStart => run.prepares.clone(),
+            HookKind::PostStop => run.tidies.clone(),
+        };
+        let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.write(&format!("{name} ({})", [vec![kind.to_string()], env].concat().join(" ")));
+        if let Some((after, outcome)) = aside.ends.clone() {
+            self.plan(after, Due::HookEnds(ticket, outcome));
+        }
+        self.hooks.insert(ticket, (name, aside));
+    }
+
+    fn signal_hook(&mut self, ticket: Ticket, signal: Signal) {
+        let Some((_, aside)) = self.hooks.get(&ticket) else { return };
+        let (after, exit) = match signal {
+            Signal::KILL => (aside.kill_takes, killed()),
+            Signal::TERM => (aside.obeys, terminated()),
+            _ => return,
+        };
+        if let Some(after) = after {
+            self.plan(after, Due::HookEnds(ticket, Ok(exit)));
+        }
+    }
+
+    fn hook_ends(&mut self, ticket: Ticket, outcome: Result<Exit, String>) {
+        // It may have ended before: killed just as it was to end of itself.
+        if let Some((name, _)) = self.hooks.remove(&ticket) {
+            let outcome = outcome.map_err(SpawnFailure::other);
+            self.send(Event::HookEnded { name, ticket, outcome });
         }
     }
 

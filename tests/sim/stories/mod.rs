@@ -6,6 +6,7 @@ mod errors;
 mod hanging;
 mod health;
 mod heart;
+mod hooks;
 mod operator;
 mod order;
 mod policy;
