@@ -1,13 +1,14 @@
 //! Log throughput, with rotation, against `cat > file` and the loggers that are installed: in turn,
 //! several rounds, same writer.
 //!
-//! `cargo bench --bench logs -- [MIB] [ROUNDS] [FOLDER] [BYTES A WRITE]`
+//! `cargo bench --bench logs -- [MIB] [ROUNDS] [FOLDER] [BYTES A WRITE]`; and `-- many [SECONDS] [FOLDER]`
+//! for what many services cost that each print a little.
 #![expect(clippy::unwrap_used, reason = "a measurement may fail loudly")]
 #![expect(clippy::print_stdout, reason = "its output is the result")]
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,12 +18,19 @@ use std::time::{Duration, Instant};
 use keepup::logs::{Console, Logs};
 use keepup::plan::{self, LogFormat, Name};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 
 const LINE: usize = 100;
 const FORMATS: [(&str, LogFormat); 3] =
     [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LOGGERS: [&str; 3] = ["svlogd", "s6-log", "multilog"];
+/// They start the writer themselves. They take their time, so they are given less to do.
+const SUPERVISORS: [&str; 2] = ["supervisord", "horust"];
+const SUPERVISORS_PART: usize = 8;
+/// Services of `many`, and lines that each of them prints in a second.
+const MANY: usize = 100;
+const LINES_A_SECOND: u32 = 1_000;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
@@ -37,16 +45,33 @@ fn main() {
         Some(subject) if LOGGERS.contains(&subject) => {
             report(logger(subject, Path::new(&args[1]), number(2, 0), number(3, 0)));
         }
+        Some(subject) if SUPERVISORS.contains(&subject) => {
+            report(supervisor(subject, Path::new(&args[1]), number(2, 0), number(3, 0)));
+        }
+        Some("many") => {
+            let folder = args.get(2).map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
+            many(number(1, 10), Path::new(folder));
+        }
+        Some("trickle") => trickle(number(1, 0), &args[2..]),
         _ => {
             let folder = args.get(2).map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
             compare(number(0, 1024), number(1, 5), Path::new(folder), number(3, 65536));
             drains(Path::new(folder));
+            many(5, Path::new(folder));
         }
     }
 }
 
-/// Wall time, CPU time of the reader, CPU time of the writer.
-type Cost = (Duration, Duration, Duration);
+/// What a run took.
+#[derive(Clone)]
+struct Cost {
+    wall: Duration,
+    /// Of the reader.
+    cpu: Duration,
+    /// Of the reader, at most.
+    memory_kib: u64,
+    mib: f64,
+}
 
 fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
     println!("{mib} MiB of {LINE}-byte lines, {chunk} bytes a write, in {}", folder.display());
@@ -55,32 +80,41 @@ fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
         std::env::split_paths(&path).any(|folder| folder.join(it).exists())
     };
     let ours = FORMATS.map(|it| it.0);
-    let subjects: Vec<&str> =
-        ["cat"].into_iter().chain(ours).chain(LOGGERS.into_iter().filter(installed)).collect();
+    let others = LOGGERS.into_iter().chain(SUPERVISORS).filter(installed);
+    let subjects: Vec<&str> = ["cat"].into_iter().chain(ours).chain(others).collect();
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); subjects.len()];
     for round in 0..rounds {
         for nth in 0..subjects.len() {
             let at = (round + nth) % subjects.len();
+            let is_slow = SUPERVISORS.contains(&subjects[at]);
+            let mib = if is_slow { mib.div_ceil(SUPERVISORS_PART) } else { mib };
             costs[at].push(measure(subjects[at], folder, mib, chunk));
         }
     }
-    let mib = f64::from(u32::try_from(mib).unwrap());
-    println!("medians    MiB/s   x cat  CPU s/GiB   x cat");
-    let [cat_speed, cat_cpu] = [speed(&costs[0], mib), cpu_per_gib(&costs[0], mib)];
+    println!("medians       MiB/s   x cat  CPU s/GiB   x cat  memory");
+    let [cat_speed, cat_cpu] = [speed(&costs[0]), cpu_per_gib(&costs[0])];
     for (subject, costs) in subjects.iter().zip(&costs) {
-        let [speed, cpu] = [speed(costs, mib), cpu_per_gib(costs, mib)];
+        let [speed, cpu, memory] = [speed(costs), cpu_per_gib(costs), memory(costs)];
         let [faster, dearer] = [speed / cat_speed, cpu / cat_cpu];
-        println!("{subject:<9} {speed:>6.0}  {faster:>6.2} {cpu:>10.2}  {dearer:>6.2}");
+        println!(
+            "{subject:<12} {speed:>6.0}  {faster:>6.2} {cpu:>10.2}  {dearer:>6.2}  {memory:>4.1} MiB"
+        );
     }
 }
 
-fn speed(costs: &[Cost], mib: f64) -> f64 {
-    median(costs.iter().map(|it| mib / it.0.as_secs_f64()).collect())
+fn speed(costs: &[Cost]) -> f64 {
+    median(costs.iter().map(|it| it.mib / it.wall.as_secs_f64()).collect())
 }
 
 /// CPU seconds of the reader.
-fn cpu_per_gib(costs: &[Cost], mib: f64) -> f64 {
-    median(costs.iter().map(|it| it.1.as_secs_f64() * 1024.0 / mib).collect())
+fn cpu_per_gib(costs: &[Cost]) -> f64 {
+    median(costs.iter().map(|it| it.cpu.as_secs_f64() * 1024.0 / it.mib).collect())
+}
+
+/// Peak of the reader's resident memory, in MiB.
+fn memory(costs: &[Cost]) -> f64 {
+    let kib = |it: &Cost| f64::from(u32::try_from(it.memory_kib).unwrap_or(u32::MAX));
+    median(costs.iter().map(|it| kib(it) / 1024.0).collect())
 }
 
 fn median(mut all: Vec<f64>) -> f64 {
@@ -102,22 +136,31 @@ fn measure(subject: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
         .unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
-    let mut times = text.split_whitespace().map(|it| Duration::from_micros(it.parse().unwrap()));
-    (times.next().unwrap(), times.next().unwrap(), times.next().unwrap())
+    let mut numbers = text.split_whitespace().map(|it| it.parse::<u64>().unwrap());
+    let mut next = || numbers.next().unwrap();
+    Cost {
+        wall: Duration::from_micros(next()),
+        cpu: Duration::from_micros(next()),
+        memory_kib: next(),
+        mib: f64::from(u32::try_from(mib).unwrap()),
+    }
 }
 
-fn report(cost: Cost) {
-    println!("{} {} {}", cost.0.as_micros(), cost.1.as_micros(), cost.2.as_micros());
+/// Wall time, CPU time and peak memory of the reader.
+type Taken = (Duration, Duration, u64);
+
+fn report((wall, cpu, kib): Taken) {
+    println!("{} {} {kib}", wall.as_micros(), cpu.as_micros());
 }
 
-fn cat(folder: &Path, mib: usize, chunk: usize) -> Cost {
+fn cat(folder: &Path, mib: usize, chunk: usize) -> Taken {
     let mut cat = Command::new("cat");
     cat.stdout(File::create(folder.join("cat.log")).unwrap());
     feed(cat, mib, chunk)
 }
 
 /// Another logger, at the same sizes as far as it goes.
-fn logger(name: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
+fn logger(name: &str, folder: &Path, mib: usize, chunk: usize) -> Taken {
     let place = folder.join(name);
     std::fs::create_dir_all(&place).unwrap();
     let mut command = Command::new(name);
@@ -131,7 +174,7 @@ fn logger(name: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
     feed(command, mib, chunk)
 }
 
-fn feed(mut command: Command, mib: usize, chunk: usize) -> Cost {
+fn feed(mut command: Command, mib: usize, chunk: usize) -> Taken {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let start = Instant::now();
     let mut reader = command.stdin(read).spawn().unwrap();
@@ -141,12 +184,128 @@ fn feed(mut command: Command, mib: usize, chunk: usize) -> Cost {
     assert!(reader.wait().unwrap().success());
     let wall = start.elapsed();
     // The writer is not waited for yet, so this is what the reader took.
-    let taken = cpu(UsageWho::RUSAGE_CHILDREN);
+    let (taken, kib) = (cpu(UsageWho::RUSAGE_CHILDREN), peak(UsageWho::RUSAGE_CHILDREN));
     assert!(writer.wait().unwrap().success());
-    (wall, taken, cpu(UsageWho::RUSAGE_CHILDREN).checked_sub(taken).unwrap())
+    (wall, taken, kib)
 }
 
-fn keepup(folder: &Path, format: LogFormat, mib: usize, chunk: usize) -> Cost {
+/// A supervisor that starts the writer itself, at the same sizes. It is given half a second to
+/// start, which does not count.
+fn supervisor(name: &str, folder: &Path, mib: usize, chunk: usize) -> Taken {
+    let place = folder.join(name);
+    std::fs::create_dir_all(&place).unwrap();
+    let (log, started, done) = (place.join("log"), place.join("started"), place.join("done"));
+    let exe = std::env::current_exe().unwrap();
+    let script = format!(
+        "sleep 0.5; touch {}; {} write {mib} {chunk}; touch {}; sleep 1000",
+        started.display(),
+        exe.display(),
+        done.display()
+    );
+    std::fs::write(place.join("script"), script).unwrap();
+    let mut command = Command::new(name);
+    let config = if name == "supervisord" {
+        command.args(["-n", "-c"]).arg(place.join("config"));
+        format!(
+            "[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={0}/pid\n\
+                 [program:w]\ncommand=sh {0}/script\nstdout_logfile={1}\n\
+                 stdout_logfile_maxbytes=50000000\nstdout_logfile_backups=10\n",
+            place.display(),
+            log.display()
+        )
+    } else {
+        command.arg("--services-path").arg(place.join("config"));
+        format!(
+            "command = \"sh {}/script\"\nstdout = \"{}\"\nstdout-rotate-size = \"50MB\"\n",
+            place.display(),
+            log.display()
+        )
+    };
+    std::fs::write(place.join("config"), config).unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let wait = |path: &Path| {
+        while !path.exists() {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    };
+    wait(&started);
+    let (start, before) = (Instant::now(), process_cpu(child.id()));
+    wait(&done);
+    // What the pipe holds is no more than that takes.
+    let wall = start.elapsed();
+    let taken = process_cpu(child.id()).saturating_sub(before);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+    let kib = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    child.wait().unwrap();
+    (wall, taken, kib)
+}
+
+/// CPU time of a process that runs, to a hundredth of a second.
+fn process_cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = [11, 12].map(|it: usize| fields[it].parse::<u64>().unwrap()).iter().sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// What many services cost that each print a line a millisecond.
+fn many(seconds: usize, folder: &Path) {
+    let folder = folder.join(format!("bench-{}", std::process::id()));
+    for (word, format) in FORMATS {
+        let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["trickle", &seconds.to_string()]);
+        let mut ends = Vec::new();
+        for nth in 0..MANY {
+            let name = Name::from(format!("s{nth}"));
+            let file = folder.join(format!("{word}/s{nth}.log"));
+            logs.add(&name, &plan::Logs { format, ..plan::Logs::usual(file) }, None).unwrap();
+            let end = nix::unistd::dup(logs.writer(&name).unwrap()).unwrap();
+            command.arg(end.as_raw_fd().to_string());
+            ends.push(end);
+        }
+        let mut child = command.spawn().unwrap();
+        drop(ends);
+        let (start, before) = (Instant::now(), cpu(UsageWho::RUSAGE_SELF));
+        assert!(child.wait().unwrap().success());
+        let taken = cpu(UsageWho::RUSAGE_SELF).checked_sub(before).unwrap();
+        let share = taken.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
+        logs.finish(Duration::from_secs(5));
+        let stats = (0..MANY).map(|nth| logs.stats(&Name::from(format!("s{nth}"))));
+        let (bytes, lost) = stats.fold((0, 0), |sum, it| (sum.0 + it.bytes, sum.1 + it.lines_lost));
+        let lines = bytes / LINE as u64;
+        println!(
+            "{MANY} services, {LINES_A_SECOND} lines a second each, {word}: {share:.1}% of a core, \
+             {lines} lines, {lost} lost"
+        );
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Writes a line a millisecond to each of these descriptors.
+fn trickle(seconds: usize, ends: &[String]) {
+    const TICKS: usize = 4;
+    let mut ends: Vec<File> = ends
+        .iter()
+        .map(|it| File::options().write(true).open(format!("/proc/self/fd/{it}")).unwrap())
+        .collect();
+    let mut line = [b'x'; LINE];
+    line[LINE - 1] = b'\n';
+    let tick = Duration::from_secs(1) / LINES_A_SECOND / u32::try_from(TICKS).unwrap();
+    let start = Instant::now();
+    for nth in 0..seconds * LINES_A_SECOND as usize * TICKS {
+        let due = tick * u32::try_from(nth).unwrap();
+        std::thread::park_timeout(due.saturating_sub(start.elapsed()));
+        for end in ends.iter_mut().skip(nth % TICKS).step_by(TICKS) {
+            end.write_all(&line).unwrap();
+        }
+    }
+}
+
+fn keepup(folder: &Path, format: LogFormat, mib: usize, chunk: usize) -> Taken {
     let logs = Logs::start(Console::none(), Arc::new(|trouble| println!("{}", trouble.text)));
     let name = Name::from("api");
     let file = PathBuf::from(folder).join("api.log");
@@ -163,7 +322,7 @@ fn keepup(folder: &Path, format: LogFormat, mib: usize, chunk: usize) -> Cost {
     let stats = logs.stats(&name);
     assert_eq!((stats.bytes, stats.lines_lost), ((mib as u64) << 20, 0));
     logs.finish(Duration::from_secs(5));
-    (wall, cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN))
+    (wall, cpu(UsageWho::RUSAGE_SELF), peak(UsageWho::RUSAGE_SELF))
 }
 
 /// How long it takes until a last line is in the file, as at a death.
@@ -216,4 +375,9 @@ fn cpu(who: UsageWho) -> Duration {
     let usage = getrusage(who).unwrap();
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(micros.try_into().unwrap())
+}
+
+/// Peak of the resident memory, in KiB.
+fn peak(who: UsageWho) -> u64 {
+    getrusage(who).unwrap().max_rss().try_into().unwrap()
 }

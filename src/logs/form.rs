@@ -65,17 +65,17 @@ impl Form {
         self.begun.iter().any(|it| !it.is_empty())
     }
 
-    /// The lines that end in what came out of this pipe.
-    pub(super) fn take(&mut self, pipe: usize, mut bytes: &[u8]) -> Vec<u8> {
+    /// Adds the lines that end in what came out of this pipe.
+    pub(super) fn take(&mut self, pipe: usize, mut bytes: &[u8], out: &mut Vec<u8>) {
         let prefix = self.prefix(STREAMS[pipe]);
-        let mut out = Vec::with_capacity(bytes.len() * 2);
+        out.reserve(bytes.len() * 2);
         let begun = &mut self.begun[pipe];
         if !begun.is_empty() {
             let end = memchr(b'\n', bytes).map_or(bytes.len(), |it| it + 1);
             begun.extend_from_slice(&bytes[..end]);
             bytes = &bytes[end..];
             if let Some(line) = begun.strip_suffix(b"\n") {
-                put(self.kind, &prefix, line, &mut out);
+                put(self.kind, &prefix, line, out);
                 begun.clear();
             }
         }
@@ -83,16 +83,15 @@ impl Form {
         let (lines, rest) = bytes.split_at(whole);
         let mut start = 0;
         for end in memchr_iter(b'\n', lines) {
-            put(self.kind, &prefix, &lines[start..end], &mut out);
+            put(self.kind, &prefix, &lines[start..end], out);
             start = end + 1;
         }
         begun.extend_from_slice(rest);
         while LINE_MAX < begun.len() {
             let cut = boundary(begun, LINE_MAX);
-            line(self.kind, &prefix, &begun[..cut], End::Split, &mut out);
+            line(self.kind, &prefix, &begun[..cut], End::Split, out);
             begun.drain(..cut);
         }
-        out
     }
 
     /// The lines that will not come to their end: their writer is dead.
@@ -242,6 +241,12 @@ mod tests {
         form
     }
 
+    fn take(form: &mut Form, pipe: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        form.take(pipe, bytes, &mut out);
+        out
+    }
+
     fn objects(bytes: &[u8]) -> Vec<serde_json::Value> {
         let lines = bytes.split_inclusive(|it| *it == b'\n');
         lines.map(|it| serde_json::from_slice(it).unwrap()).collect()
@@ -250,13 +255,16 @@ mod tests {
     #[test]
     fn a_line_says_when_and_where_it_was_printed() {
         let mut text = form(LogFormat::Text);
-        let out = String::from_utf8(text.take(1, b"oh no\nand ")).unwrap();
+        let out = String::from_utf8(take(&mut text, 1, b"oh no\nand ")).unwrap();
         assert_eq!(&out[27..], " stderr oh no\n");
         assert!(out[..27].parse::<Timestamp>().is_ok(), "{out}");
-        assert_eq!(&String::from_utf8(text.take(0, b"out\n")).unwrap()[27..], " stdout out\n");
+        assert_eq!(
+            &String::from_utf8(take(&mut text, 0, b"out\n")).unwrap()[27..],
+            " stdout out\n"
+        );
         assert_eq!(&String::from_utf8(text.end()).unwrap()[27..], " stderr and \n");
         assert!(!text.has_begun());
-        let object = &objects(&form(LogFormat::Json).take(0, b"\"a\\b\"\t\n"))[0];
+        let object = &objects(&take(&mut form(LogFormat::Json), 0, b"\"a\\b\"\t\n"))[0];
         assert_eq!((&object["service"], &object["stream"]), (&"api".into(), &"stdout".into()));
         assert_eq!((&object["run"], &object["message"]), (&3.into(), &"\"a\\b\"\t".into()));
     }
@@ -264,8 +272,11 @@ mod tests {
     #[test]
     fn colours_and_titles_are_taken_out_of_json() {
         let mut json = form(LogFormat::Json);
-        let out =
-            json.take(0, b"\x1b[1;31mred\x1b[0m \x1b]0;title\x07a\x1b]0;t\x1b\\b\x1b(Bc\x1b\n");
+        let out = take(
+            &mut json,
+            0,
+            b"\x1b[1;31mred\x1b[0m \x1b]0;title\x07a\x1b]0;t\x1b\\b\x1b(Bc\x1b\n",
+        );
         assert_eq!(objects(&out)[0]["message"], "red abBc");
     }
 
@@ -280,7 +291,7 @@ mod tests {
         let expected = memchr_iter(b'\n', &bytes).count();
         for piece in [1, 7, 4096, 200_000] {
             let mut json = form(LogFormat::Json);
-            let out: Vec<u8> = bytes.chunks(piece).flat_map(|it| json.take(0, it)).collect();
+            let out: Vec<u8> = bytes.chunks(piece).flat_map(|it| take(&mut json, 0, it)).collect();
             assert_eq!(objects(&out).len(), expected, "pieces of {piece}");
         }
     }
@@ -291,7 +302,7 @@ mod tests {
         for piece in [1000, long.len()] {
             let mut json = form(LogFormat::Json);
             let chunks = long.as_bytes().chunks(piece);
-            let out: Vec<u8> = chunks.flat_map(|it| json.take(0, it)).collect();
+            let out: Vec<u8> = chunks.flat_map(|it| take(&mut json, 0, it)).collect();
             let objects = objects(&out);
             let whole: String = objects.iter().map(|it| it["message"].as_str().unwrap()).collect();
             assert_eq!(whole + "\n", long);

@@ -95,8 +95,8 @@ pub(super) struct Got {
 pub(super) enum Read {
     /// Write this part of the buffer.
     Straight { from: usize, to: usize },
-    /// Write this, which has lines of our own in it.
-    Woven(Vec<u8>),
+    /// Write what was added to `out`, which has lines of our own in it.
+    Woven,
     /// It is in the backlog.
     Kept,
     /// Nothing was read: the backlog must be written first.
@@ -128,12 +128,13 @@ impl Intake {
         }
     }
 
-    /// Reads once from the pipe of this number. `keep`: the file cannot be written now, so what is
+    /// Reads once from the pipe of this number; `out` is empty. `keep`: the file cannot be written now, so what is
     /// read goes into the backlog.
     pub(super) fn read(
         &mut self,
         (pipe, number, look): (&OwnedFd, usize, Look),
         buffer: &mut [u8],
+        out: &mut Vec<u8>,
         keep: bool,
     ) -> Got {
         let nothing = |read| {
@@ -167,26 +168,27 @@ impl Intake {
         let awaited = !self.drains.is_empty() || !self.own.is_empty() || self.ending;
         let emptied = bytes < buffer.len() && !awaited;
         if let Some(form) = &mut self.form {
-            let mut lines = form.take(number, &buffer[..bytes]);
-            lines.append(&mut self.own);
-            let lost = if keep { self.backlog.accept(&lines) } else { 0 };
+            form.take(number, &buffer[..bytes], out);
+            out.append(&mut self.own);
+            let lost = if keep { self.backlog.accept(out) } else { 0 };
             if !keep {
-                self.backlog.pass(lines.len());
+                self.backlog.pass(out.len());
             }
-            let read = if keep { Read::Kept } else { Read::Woven(lines) };
+            let read = if keep { Read::Kept } else { Read::Woven };
             return Got { read, bytes, emptied, lost, errors, drained };
         }
         let fresh = self.backlog.skip(&buffer[..bytes]);
         let from = bytes - fresh.len();
-        let woven = self.weave(fresh);
-        let lost = if keep { self.backlog.accept(woven.as_deref().unwrap_or(fresh)) } else { 0 };
+        let woven = self.weave(fresh, out);
+        let all = if woven { &out[..] } else { fresh };
+        let lost = if keep { self.backlog.accept(all) } else { 0 };
         if !keep {
-            self.backlog.pass(woven.as_ref().map_or(fresh.len(), Vec::len));
+            self.backlog.pass(all.len());
         }
         let read = match woven {
             _ if keep => Read::Kept,
-            Some(woven) => Read::Woven(woven),
-            None => Read::Straight { from, to: bytes },
+            true => Read::Woven,
+            false => Read::Straight { from, to: bytes },
         };
         Got { read, bytes, emptied, lost, errors, drained }
     }
@@ -209,13 +211,13 @@ impl Intake {
     }
 
     /// Puts lines of our own behind the last whole line, if there are any.
-    fn weave(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        if self.own.is_empty() {
-            return None;
-        }
-        let end = memrchr(b'\n', bytes)? + 1;
-        let own = std::mem::take(&mut self.own);
-        Some([&bytes[..end], &own, &bytes[end..]].concat())
+    fn weave(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let end = memrchr(b'\n', bytes).filter(|_| !self.own.is_empty());
+        let Some(end) = end else { return false };
+        out.extend_from_slice(&bytes[..=end]);
+        out.append(&mut self.own);
+        out.extend_from_slice(&bytes[end + 1..]);
+        true
     }
 
     /// Nothing is on its way.
@@ -350,6 +352,7 @@ mod tests {
         read_end: OwnedFd,
         write_end: OwnedFd,
         buffer: [u8; 16],
+        out: Vec<u8>,
         done: Arc<AtomicUsize>,
     }
 
@@ -357,7 +360,8 @@ mod tests {
         fn new() -> World {
             let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
             let intake = Intake::new(100, None, Vec::new(), 1 << 16);
-            World { intake, read_end, write_end, buffer: [0; 16], done: Arc::default() }
+            let (buffer, out, done) = ([0; 16], Vec::new(), Arc::default());
+            World { intake, read_end, write_end, buffer, out, done }
         }
 
         fn write(&self, bytes: &[u8]) {
@@ -365,7 +369,9 @@ mod tests {
         }
 
         fn read(&mut self, keep: bool) -> Got {
-            self.intake.read((&self.read_end, 0, Look::First), &mut self.buffer, keep)
+            let pipe = (&self.read_end, 0, Look::First);
+            self.out.clear();
+            self.intake.read(pipe, &mut self.buffer, &mut self.out, keep)
         }
 
         fn drain(&mut self, left: usize) {
@@ -436,8 +442,8 @@ mod tests {
         assert!(matches!(world.read(false).read, Read::Straight { .. }));
         world.intake.backlog.written();
         world.write(b" line\nnext");
-        let Read::Woven(bytes) = world.read(false).read else { panic!("not woven") };
-        assert_eq!(bytes, b" line\nkeepup: ours\nnext");
+        assert!(matches!(world.read(false).read, Read::Woven));
+        assert_eq!(world.out, b" line\nkeepup: ours\nnext");
     }
 
     #[test]

@@ -242,10 +242,18 @@ impl Lane {
     }
 }
 
+/// Where the thread works on what it reads.
+pub(super) struct Space {
+    /// What was read.
+    pub(super) read: Vec<u8>,
+    /// What is made of it, where it does not stay as it is.
+    pub(super) out: Vec<u8>,
+}
+
 /// The thread.
 pub(super) struct Work {
     lane: Arc<Lane>,
-    buffer: Vec<u8>,
+    space: Space,
     /// Streams to look at again, and when.
     again: HashMap<u64, Arc<Stream>>,
     again_at: Option<Instant>,
@@ -265,9 +273,9 @@ impl Work {
         let ours = shared.claim(disk, &lane);
         let ready = lane.end_turn();
         if ours {
-            let buffer = vec![0; BUFFER];
+            let space = Space { read: vec![0; BUFFER], out: Vec::new() };
             let again = HashMap::new();
-            Work { lane, buffer, again, again_at: None, brisk: false, taken: 0 }.turns(ready);
+            Work { lane, space, again, again_at: None, brisk: false, taken: 0 }.turns(ready);
         }
     }
 
@@ -280,6 +288,10 @@ impl Work {
                 self.brisk = start.elapsed() < NAP;
             }
             self.lane.begin_turn();
+            // Kept while much comes, which is when it would be costly to make.
+            if self.taken < LITTLE {
+                self.space.out = Vec::new();
+            }
             self.taken = 0;
             for stream in std::mem::take(&mut ready) {
                 self.look(&stream);
@@ -288,7 +300,7 @@ impl Work {
         }
         self.lane.begin_turn();
         for stream in self.lane.all() {
-            stream.finish(&self.lane, &mut self.buffer);
+            stream.finish(&self.lane, &mut self.space);
         }
         // Streams and lanes know each other; this lets go of both, and of their descriptors.
         lock(&self.lane.streams).clear();
@@ -331,7 +343,7 @@ impl Work {
 
     fn look(&mut self, stream: &Arc<Stream>) {
         let before = stream.bytes();
-        let after = stream.pump(&self.lane, &mut self.buffer);
+        let after = stream.pump(&self.lane, &mut self.space);
         self.taken += stream.bytes() - before;
         // While pieces gather, nobody knows which of them came first.
         self.brisk &= !stream.is_ordered();

@@ -80,6 +80,8 @@ struct Shared {
 #[derive(Default)]
 struct Registry {
     services: HashMap<Name, Service>,
+    /// Those whose pipes could not be made, with what is planned for them.
+    missing: HashMap<Name, (plan::Logs, Option<(u32, u32)>)>,
     /// The lane of each folder, and of each file system once it is known.
     folders: HashMap<PathBuf, Arc<Lane>>,
     disks: HashMap<u64, Arc<Lane>>,
@@ -107,8 +109,25 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// A text for people: no pipe or thread can be had. A file that cannot be opened is no error.
+    /// A text for people: no pipe or thread can be had; the next run tries again. A file that
+    /// cannot be opened is no error.
     pub fn add(
+        &self,
+        name: &Name,
+        plan: &plan::Logs,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), String> {
+        let added = self.try_add(name, plan, owner);
+        let mut registry = lock(&self.shared.registry);
+        if added.is_err() {
+            registry.missing.insert(Arc::clone(name), (plan.clone(), owner));
+        } else {
+            registry.missing.remove(name);
+        }
+        added
+    }
+
+    fn try_add(
         &self,
         name: &Name,
         plan: &plan::Logs,
@@ -149,7 +168,9 @@ impl Logs {
 
     /// Forgets a service; what its last processes still print is written.
     pub fn remove(&self, name: &Name) {
-        if let Some(service) = lock(&self.shared.registry).services.remove(name) {
+        let mut registry = lock(&self.shared.registry);
+        registry.missing.remove(name);
+        if let Some(service) = registry.services.remove(name) {
             service.stream.leave();
         }
     }
@@ -174,6 +195,13 @@ impl Logs {
     ///
     /// As of [`Logs::writer`].
     pub fn begin_run(&self, name: &Name, run: u64) -> io::Result<[OwnedFd; 2]> {
+        let missing = lock(&self.shared.registry).missing.remove(name);
+        if let Some((plan, owner)) = missing {
+            self.add(name, &plan, owner).map_err(io::Error::other)?;
+            let text = "its output is taken from now on".to_owned();
+            let service = Arc::clone(name);
+            (self.shared.tell)(Trouble { service, text, lines_lost: 0, over: true });
+        }
         match self.stream(name) {
             Some(stream) => stream.begin_run(run),
             None => Err(io::Error::other("it has no logs")),

@@ -20,7 +20,7 @@ use super::errors::{Finder, Tally};
 use super::file::{Bounds, LogFile, Names};
 use super::form::Form;
 use super::intake::{Done, Got, Intake, Look, Read};
-use super::lane::{BUFFER, Lane};
+use super::lane::{BUFFER, Lane, Space};
 use super::pack::Packer;
 use super::trouble::{Troubles, Work};
 use super::{lock, plan};
@@ -273,7 +273,7 @@ impl Stream {
     }
 
     /// Takes out what is in the pipe and writes it. For the lane's thread alone.
-    pub(super) fn pump(&self, lane: &Lane, buffer: &mut [u8]) -> After {
+    pub(super) fn pump(&self, lane: &Lane, space: &mut Space) -> After {
         let mut sink = lock(&self.sink);
         self.fulfil(&mut sink);
         let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
@@ -284,14 +284,16 @@ impl Stream {
                 return After::Held;
             }
             // Large, aligned writes cost the kernel least: it keeps the file in larger folios.
-            let aligned = &mut buffer[..BUFFER - sink.file.size_modulo(BUFFER)];
+            let aligned = &mut space.read[..BUFFER - sink.file.size_modulo(BUFFER)];
+            space.out.clear();
             let look = if idle == 0 { Look::First } else { Look::Further };
             let pipe = (&self.pipes[number].read_end, number, look);
-            let got = lock(&self.intake).read(pipe, aligned, sink.retry_at.is_some());
+            let keep = sink.retry_at.is_some();
+            let got = lock(&self.intake).read(pipe, aligned, &mut space.out, keep);
             taken += self.count(&got);
             match got.read {
-                Read::Straight { from, to } => self.put(&mut sink, &buffer[from..to]),
-                Read::Woven(bytes) => self.put(&mut sink, &bytes),
+                Read::Straight { from, to } => self.put(&mut sink, &space.read[from..to]),
+                Read::Woven => self.put(&mut sink, &space.out),
                 Read::Kept | Read::Behind => {}
                 Read::Nothing | Read::End => {
                     if matches!(got.read, Read::End) {
@@ -451,17 +453,19 @@ impl Stream {
             return After::Held;
         }
         let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
+        let mut out = Vec::new();
         while taken < TURN && idle < self.pipes.len() {
             let look = if idle == 0 { Look::First } else { Look::Further };
             let pipe = (&self.pipes[number].read_end, number, look);
-            let got = lock(&self.intake).read(pipe, buffer, true);
+            out.clear();
+            let got = lock(&self.intake).read(pipe, buffer, &mut out, true);
             if got.bytes != 0 {
                 self.troubles.failed(why);
             }
             taken += self.count(&got);
             call(got.drained);
             match got.read {
-                Read::Straight { .. } | Read::Woven(_) | Read::Kept | Read::Behind => idle = 0,
+                Read::Straight { .. } | Read::Woven | Read::Kept | Read::Behind => idle = 0,
                 Read::Nothing => {
                     (idle, number) = (idle + 1, (number + 1) % self.pipes.len());
                 }
@@ -483,14 +487,14 @@ impl Stream {
     }
 
     /// A last look, as keepup ends: what cannot be written now is lost.
-    pub(super) fn finish(&self, lane: &Lane, buffer: &mut [u8]) {
+    pub(super) fn finish(&self, lane: &Lane, space: &mut Space) {
         lock(&self.intake).hurry();
         // Now everything has to be taken out, to be written or to be counted.
         self.blocks.store(false, Ordering::Relaxed);
         let mut sink = lock(&self.sink);
         sink.retry_at = sink.retry_at.map(|_| Instant::now());
         drop(sink);
-        self.pump(lane, buffer);
+        self.pump(lane, space);
         lock(&self.sink).file.close();
         let mut intake = lock(&self.intake);
         intake.end_line();

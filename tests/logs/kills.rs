@@ -10,7 +10,7 @@ use keepup::plan::{self, Compress, LogFormat};
 
 use crate::chance::{Chance, seeds};
 use crate::record::{Item, gather, items};
-use crate::world::{Folder, World, lines, plan, wait_until};
+use crate::world::{Folder, World, lines, name, plan, wait_until};
 
 /// Tells a child of these tests where it is to write.
 const WHERE: &str = "KEEPUP_TEST_LOGS";
@@ -180,4 +180,35 @@ fn killed_at_any_call_of_a_compression_it_is_finished_by_the_next() {
 #[expect(clippy::print_stderr, reason = "who runs the tests should read it")]
 fn cannot_trace() {
     eprintln!("not run: this test kills a compression at each of its calls, and needs strace");
+}
+
+/// There are no descriptors at first, and then there are.
+#[test]
+#[ignore = "it is started by another test, since it limits its whole process"]
+fn begin_without_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Some(folder) = std::env::var_os(WHERE) else { return };
+    let world = World::new();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // What is open stays open.
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    let service = name("api");
+    let error = world.logs.add(&service, &logs(Path::new(&folder)), None).unwrap_err();
+    assert!(error.contains("cannot take the output of `api`: too many open files"), "{error}");
+    assert!(world.logs.begin_run(&service, 1).is_err(), "there are none yet");
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    let [stdout, _stderr] = world.logs.begin_run(&service, 2).unwrap();
+    fs::File::from(stdout).write_all(b"taken\n").unwrap();
+    world.drain("api");
+    assert_eq!(world.texts(), ["its output is taken from now on"]);
+    world.finish();
+}
+
+#[test]
+fn output_that_cannot_be_taken_at_first_is_taken_by_a_later_run() {
+    let folder = Folder::new();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut child = child(&mut command, "kills::begin_without_descriptors", &folder, 1);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(folder.read("api.log"), "taken\n");
 }
