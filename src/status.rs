@@ -17,7 +17,7 @@ pub use self::health::{Issue, Level, Trouble};
 pub use self::log::LogStatus;
 pub use self::stamp::Stamp;
 use crate::core::event::{End, Exit, Miss};
-use crate::plan::{self, Name};
+use crate::plan::{self, Name, Signal};
 
 /// Everything that `GET /v1/status` answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -360,8 +360,15 @@ impl ExitStatus {
         let (code, signal, core_dumped) = match exit {
             Exit::Code(code) => (Some(code), None, false),
             Exit::Signal { signal, core_dumped } => (None, Some(signal.to_string()), core_dumped),
+            Exit::OutOfMemory => (None, Some(Signal::KILL.to_string()), false),
         };
-        ExitStatus { code, signal, core_dumped, oom: None, text: exit.to_string() }
+        ExitStatus {
+            code,
+            signal,
+            core_dumped,
+            oom: (exit == Exit::OutOfMemory).then_some(true),
+            text: exit.to_string(),
+        }
     }
 }
 

@@ -178,6 +178,8 @@ pub enum Exit {
     Code(u8),
     /// This signal killed it.
     Signal { signal: Signal, core_dumped: bool },
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
 }
 
 impl Exit {
@@ -187,6 +189,7 @@ impl Exit {
     pub fn status(self) -> u8 {
         match self {
             Exit::Code(code) => code,
+            Exit::OutOfMemory => 137,
             Exit::Signal { signal, .. } => u8::try_from(128 + signal.0).unwrap_or(u8::MAX),
         }
     }
@@ -205,6 +208,10 @@ impl fmt::Display for Exit {
                     _ => Ok(()),
                 }
             }
+            Exit::OutOfMemory => f.write_str(
+                "killed by SIGKILL (out of memory: the kernel ended it at the limit of its \
+                 container or machine)",
+            ),
             Exit::Signal { signal, core_dumped } => {
                 write!(f, "killed by {signal}")?;
                 if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }

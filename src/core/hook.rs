@@ -143,6 +143,10 @@ fn environment(end: &End, exit: Option<Exit>) -> Vec<(&'static str, String)> {
             env.push(("KEEPUP_EXIT_CODE", exit.status().to_string()));
             env.push(("KEEPUP_EXIT_SIGNAL", signal.to_string()));
         }
+        Some(exit @ Exit::OutOfMemory) => {
+            env.push(("KEEPUP_EXIT_CODE", exit.status().to_string()));
+            env.push(("KEEPUP_EXIT_SIGNAL", Signal::KILL.to_string()));
+        }
         None => {}
     }
     env

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{End, Exit, Short, Time};
 use super::turn::Numbers;
-use crate::plan::{ExitMatch, OnCap, Policy, Restart, Service};
+use crate::plan::{ExitMatch, OnCap, Policy, Restart, Service, Signal};
 
 /// What to do about a service whose run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,6 +146,8 @@ fn matches(list: &[ExitMatch], exit: Exit) -> bool {
     list.iter().any(|it| match (it, exit) {
         (ExitMatch::Code(code), Exit::Code(exited)) => *code == exited,
         (ExitMatch::Signal(signal), Exit::Signal { signal: killer, .. }) => *signal == killer,
-        (ExitMatch::Code(_), Exit::Signal { .. }) | (ExitMatch::Signal(_), Exit::Code(_)) => false,
+        (ExitMatch::Signal(signal), Exit::OutOfMemory) => *signal == Signal::KILL,
+        (ExitMatch::Code(_), Exit::Signal { .. } | Exit::OutOfMemory)
+        | (ExitMatch::Signal(_), Exit::Code(_)) => false,
     })
 }

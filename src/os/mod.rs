@@ -34,6 +34,7 @@ mod init;
 mod launch;
 pub(crate) mod listeners;
 pub(crate) mod marker;
+mod oom;
 mod processes;
 pub(crate) mod procfs;
 mod remains;

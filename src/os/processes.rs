@@ -21,6 +21,7 @@ use super::group::{Group, Sent};
 use super::init::{self, Place};
 use super::launch::{self, Launch};
 use super::marker::Keepup;
+use super::oom::OomKills;
 use super::procfs;
 use super::remains::{Kind, Manner, Remains};
 use super::signal::{self, Bell};
@@ -85,6 +86,7 @@ pub struct Processes {
     registered: SigId,
     /// There may be dead children.
     dying: bool,
+    oom_kills: OomKills,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,8 @@ struct Child {
     role: Role,
     /// It alone was asked to stop: its death leaves the rest untouched.
     alone: bool,
+    /// It was sent KILL from here.
+    killed: bool,
     /// Until it is known whether its program runs.
     starting: Option<Starting>,
 }
@@ -133,6 +137,7 @@ impl Processes {
             deaths,
             registered,
             dying: true,
+            oom_kills: OomKills::new(),
         })
     }
 
@@ -181,8 +186,9 @@ impl Processes {
 
     /// Sends a signal to a hook and its group; nothing if its main process is dead.
     pub fn signal_hook(&mut self, asked: Ticket, signal: Signal) {
-        let is_it = |it: &&Child| matches!(it.role, Role::Hook(ticket) if ticket == asked);
-        if let Some(child) = self.table.values().find(is_it) {
+        let is_it = |it: &&mut Child| matches!(it.role, Role::Hook(ticket) if ticket == asked);
+        if let Some(child) = self.table.values_mut().find(is_it) {
+            child.killed |= signal == Signal::KILL;
             // It may not have made its group yet.
             if !matches!(child.group.send(signal), Sent::Reached) {
                 child.group.send_to_leader(signal);
@@ -220,6 +226,7 @@ impl Processes {
                 && *ticket == asked
             {
                 *capture = None;
+                child.killed = true;
                 // It may not have made its group yet.
                 child.group.send_to_leader(Signal::KILL);
                 child.group.send(Signal::KILL);
@@ -229,8 +236,11 @@ impl Processes {
 
     /// Sends a signal to the group of a run whose main process lives; nothing otherwise.
     pub fn signal(&mut self, pid: Pid, signal: Signal) {
-        if let Some(Child { role: Role::Run(_), group, alone, .. }) = self.table.get_mut(&pid) {
+        if let Some(Child { role: Role::Run(_), group, alone, killed, .. }) =
+            self.table.get_mut(&pid)
+        {
             *alone &= signal != Signal::KILL;
+            *killed |= signal == Signal::KILL;
             group.send(signal);
         }
     }
@@ -297,6 +307,7 @@ impl Processes {
         output: &Output,
         sockets: Handed,
     ) -> Result<(Pid, Child), String> {
+        self.oom_kills.look(now());
         let mut launch = Launch::prepare(service, command, (&self.keepup, run))?;
         launch.hand_over(sockets)?;
         if let Some(inherited) = self.files
@@ -314,7 +325,15 @@ impl Processes {
                 let (service, role, alone) = (service.name.clone(), Role::Run(0), false);
                 Ok((
                     pid,
-                    Child { service, start_time, group, role, alone, starting: Some(starting) },
+                    Child {
+                        service,
+                        start_time,
+                        group,
+                        role,
+                        alone,
+                        killed: false,
+                        starting: Some(starting),
+                    },
                 ))
             }
             Err(reason) => {
@@ -416,8 +435,18 @@ impl Processes {
         cx.waker().wake_by_ref();
     }
 
+    /// A kill that did not come from here, just when the kernel had killed somebody for want of memory.
+    fn decode(&mut self, pid: Pid, exit: Exit) -> Exit {
+        let killed = Exit::Signal { signal: Signal::KILL, core_dumped: false };
+        // Looked at whoever was killed, so that an earlier kill is not taken for a later one's cause.
+        let is_new = exit == killed && self.oom_kills.take(now());
+        let ours = self.table.get(&pid).is_none_or(|it| it.killed);
+        if is_new && !ours { Exit::OutOfMemory } else { exit }
+    }
+
     /// In this order: what it left dies while the zombie still holds the group's number.
     fn bury(&mut self, pid: Pid, exit: Exit) {
+        let exit = self.decode(pid, exit);
         if let Some(child) = self.table.get_mut(&pid) {
             if !child.alone {
                 child.group.send(Signal::KILL);

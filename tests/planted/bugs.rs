@@ -356,8 +356,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     hook(
         "a hook: a stop meanwhile is forgotten",
-        "            (Some(by), _) => self.ended(",
-        "            (Some(by), Some(_)) => self.ended(",
+        "Some(by) => Some(Asker::Operator(by)),",
+        "Some(by) => Some(Asker::Operator(by)).filter(|_| failure.is_some()),",
     ),
     stopping(
         "a hook: nothing tidies up",

@@ -23,6 +23,7 @@ mod leftover;
 mod logs;
 mod needs;
 mod notify;
+mod oom;
 mod plain_init;
 mod policy;
 mod probes;
