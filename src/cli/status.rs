@@ -112,7 +112,7 @@ fn row(service: &ServiceStatus) -> Vec<Cell> {
     ]
 }
 
-/// Why it does not run, and when it will; nothing for a service that is well.
+/// Why it does not run, and when it will; of a service that is well, what it says itself.
 fn why(service: &ServiceStatus) -> String {
     let end = service.last_end.as_ref().map(|it| Tame(&it.in_words()).to_string());
     let mut why = match service.state {
@@ -127,6 +127,10 @@ fn why(service: &ServiceStatus) -> String {
     if why.is_empty() && service.state == State::Up && !service.ready {
         let failing = service.probes.iter().find(|it| it.ok == Some(false));
         why = failing.map_or_else(|| "not ready yet".to_owned(), |it| format!("{} fails", it.role));
+    }
+    if let Some(text) = service.status_text.as_ref().filter(|_| service.state == State::Up) {
+        let gap = if why.is_empty() { "" } else { "; says: " };
+        let _ = write!(why, "{gap}{}", Tame(text));
     }
     why
 }

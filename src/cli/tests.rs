@@ -34,14 +34,18 @@ fn problem() -> Issue {
 
 #[test]
 fn the_table_is_aligned_and_says_what_is_wrong() {
-    let mut all = status(vec![service("api"), worker()]);
+    let api = ServiceStatus { status_text: Some("serving \x1b[31m3".to_owned()), ..service("api") };
+    let loads =
+        ServiceStatus { ready: false, status_text: Some("loading".to_owned()), ..service("x") };
+    let mut all = status(vec![api, loads, worker()]);
     all.supervisor.host.disk_used_percent = Some(81.4);
     let shown = overview(&all, &[problem()], now(), Paint::Plain);
     let expected = "\
 keepup 0.1.0, pid 1, up 1h, degraded, disk 81%
 
 NAME         STATE    HEALTH    PID  UPTIME  RESTARTS  WHY
-api          up       healthy  4711  1m 33s         2
+api          up       healthy  4711  1m 33s         2  serving \\u{1b}[31m3
+x            up       healthy  4711  1m 33s         2  not ready yet; says: loading
 worker-mail  backoff  -           -       -         7  exit code 1; next start in 3.2s
 
 worker-mail: ended after 2s: exit code 1; next start in 3.2s (for 4m, since 2026-01-02T03:04:05.678Z)
