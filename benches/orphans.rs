@@ -33,7 +33,7 @@ const INITS: [(&str, &[&str]); 5] = [
     ("dumb-init", &["dumb-init", "--"]),
     ("catatonit", &["catatonit", "--"]),
     ("keepup, plain init", &[env!("CARGO_BIN_EXE_keepup"), "run", "--restart", "never", "--"]),
-    ("keepup, supervisor", &[env!("CARGO_BIN_EXE_keepup"), "run", "--"]),
+    ("keepup, supervisor", &[env!("CARGO_BIN_EXE_keepup"), "run", "--restart", "on-failure", "--"]),
 ];
 
 fn main() {
@@ -51,21 +51,26 @@ fn main() {
 
 fn measure(role: &str) {
     let what = if role == "held" { "reaped, once all have exited" } else { "from exit to reaped" };
-    println!("{ORPHANS} orphans, {what}; {TURNS} rounds        best    median       p90");
-    let mut samples: Vec<Vec<Duration>> = vec![Vec::new(); INITS.len()];
+    println!("{ORPHANS} orphans, {what}, {TURNS} rounds");
+    println!("{:47} best     median        p90   its CPU, median", "");
+    let mut samples: Vec<(Vec<Duration>, Vec<Duration>)> = vec![Default::default(); INITS.len()];
     for _ in 0..TURNS {
-        for ((_, init), samples) in INITS.iter().zip(&mut samples) {
-            samples.extend(run(init, role));
+        for ((_, init), (took, cpu)) in INITS.iter().zip(&mut samples) {
+            if let Some(round) = run(init, role) {
+                took.push(round.took);
+                cpu.push(round.cpu);
+            }
         }
     }
     let mut medians = Vec::new();
-    for ((name, _), samples) in INITS.iter().zip(&mut samples) {
-        if samples.is_empty() {
+    for ((name, _), (took, cpu)) in INITS.iter().zip(&mut samples) {
+        if took.is_empty() {
             println!("  {name:<40} not installed");
             continue;
         }
-        let [best, median, late] = [0, 50, 90].map(|it| millis(percentile(samples, it)));
-        println!("  {name:<40} {best:7.2} ms {median:7.2} ms {late:7.2} ms");
+        let [best, median, late] = [0, 50, 90].map(|it| millis(percentile(took, it)));
+        let cpu = millis(percentile(cpu, 50));
+        println!("  {name:<40} {best:7.2} ms {median:7.2} ms {late:7.2} ms {cpu:14.2} ms");
         medians.push((*name, median));
     }
     let others = medians.iter().filter(|it| !it.0.starts_with("keepup")).map(|it| it.1);
@@ -78,8 +83,15 @@ fn measure(role: &str) {
     println!();
 }
 
+struct Round {
+    /// From the moment the orphans exit, or the init may go on, to the last one reaped.
+    took: Duration,
+    /// Of the init, meanwhile: what a busy machine does not change.
+    cpu: Duration,
+}
+
 /// One round; nothing if there is no such init.
-fn run(init: &[&str], role: &str) -> Option<Duration> {
+fn run(init: &[&str], role: &str) -> Option<Round> {
     let path = std::env::var("PATH").unwrap();
     if !init[0].contains('/') && !path.split(':').any(|it| Path::new(it).join(init[0]).exists()) {
         return None;
@@ -106,8 +118,8 @@ fn run(init: &[&str], role: &str) -> Option<Duration> {
     }
     wait_until(|| child.try_wait().unwrap().is_some());
     let moments = stamps(&folder.path("stamps"));
-    let [begin, end] = moments[..] else { panic!("{init:?}: {moments:?}") };
-    Some(end.saturating_sub(held.unwrap_or(begin)))
+    let [begin, end, cpu] = moments[..] else { panic!("{init:?}: {moments:?}") };
+    Some(Round { took: end.saturating_sub(held.unwrap_or(begin)), cpu })
 }
 
 fn init_of(unshare: &Child) -> Pid {
@@ -152,7 +164,7 @@ fn command(held: bool, folder: &Path) {
         fs::write(format!("{folder}/there"), "").unwrap();
         wait_until(|| Path::new(&format!("{folder}/go")).exists());
     }
-    let begin = now();
+    let (begin, cpu) = (now(), cpu_of_init());
     close(open).unwrap();
     if held {
         wait_until(|| zombies() == ORPHANS);
@@ -162,7 +174,19 @@ fn command(held: bool, folder: &Path) {
     while killpg(group, None) != Err(Errno::ESRCH) {
         wait(Duration::from_micros(200));
     }
-    stamp(&format!("{folder}/stamps"), &[begin, now()]);
+    let end = now();
+    let cpu = cpu_of_init().saturating_sub(cpu);
+    stamp(&format!("{folder}/stamps"), &[begin, end, cpu]);
+}
+
+/// Source: proc(5), `/proc/PID/schedstat`: the time on a processor, in nanoseconds.
+fn cpu_of_init() -> Duration {
+    let threads = fs::read_dir("/proc/1/task").unwrap().filter_map(Result::ok);
+    let nanos = threads.map(|it| {
+        let text = fs::read_to_string(it.path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0)
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 fn zombies() -> usize {

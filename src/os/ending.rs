@@ -11,7 +11,7 @@ use super::inbox::Inbox;
 use super::init::Place;
 use super::procfs;
 use super::signal::Bell;
-use super::wait::{self, Peek, peek};
+use super::wait::{self, Peek};
 use crate::core::event::Pid;
 use crate::plan::Signal;
 
@@ -60,8 +60,8 @@ enum Left {
 
 fn reap_all() -> Left {
     loop {
-        match peek() {
-            Peek::Dead { pid, .. } => wait::reap(pid),
+        match wait::reap_next() {
+            Peek::Dead { .. } => {}
             Peek::AllAlive => return Left::Somebody,
             Peek::NoChildren => return Left::Nobody,
         }

@@ -17,7 +17,7 @@ use super::launch::{Launch, Output, Session, Stream};
 use super::procfs;
 use super::spawner::Spawner;
 use super::terminal::Terminal;
-use super::wait::{self, Peek, peek};
+use super::wait::{self, Peek};
 use crate::core::event::{Exit, Pid, SpawnFailure};
 use crate::plan::Signal;
 
@@ -69,16 +69,11 @@ impl Sole {
             && procfs::has_default(self.pid, signal)
     }
 
-    /// Lets go of everything that is dead. How the command ended, if it did; what it left in its
-    /// group has been sent KILL then.
+    /// Lets go of everything that is dead. How the command ended, if it did; nothing may be sent to
+    /// it from then on, and `finish` ends what it left behind.
     pub fn reap(&self) -> Option<Exit> {
-        while let Peek::Dead { pid, exit } = peek() {
-            let is_it = pid == self.pid;
-            if is_it {
-                self.group.send(Signal::KILL);
-            }
-            wait::reap(pid);
-            if is_it {
+        while let Peek::Dead { pid, exit } = wait::reap_next() {
+            if pid == self.pid {
                 return Some(exit);
             }
         }

@@ -13,7 +13,7 @@ use crate::plan::Signal;
 /// What [`peek`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peek {
-    /// This child is dead; it is a zombie until it is reaped.
+    /// This child is dead.
     Dead { pid: Pid, exit: Exit },
     /// There are children, and none is dead.
     AllAlive,
@@ -23,8 +23,17 @@ pub(super) enum Peek {
 
 /// A dead child; the same one again until it is reaped.
 pub(super) fn peek() -> Peek {
+    look(libc::WNOWAIT)
+}
+
+/// A dead child, which is reaped by this: where nothing is to be done while it holds its number.
+pub(super) fn reap_next() -> Peek {
+    look(0)
+}
+
+fn look(more: libc::c_int) -> Peek {
     let mut siginfo = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let options = libc::WEXITED | libc::WNOHANG | more;
     // SAFETY: the kernel writes one siginfo_t to a place that is one.
     let result = unsafe { libc::waitid(libc::P_ALL, 0, siginfo.as_mut_ptr(), options) };
     if result != 0 {
