@@ -56,6 +56,8 @@ pub struct Supervisor {
     pub shutdown_timeout: Duration,
     /// Stay although nothing is left to run.
     pub stay: bool,
+    /// Incidents that are kept; 0: none are written.
+    pub incidents_keep: u32,
 }
 
 /// A level of keepup's own log.

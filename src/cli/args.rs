@@ -71,6 +71,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the incidents, or show one: what failed, why, and what to do.
+    Incidents {
+        /// One of them: its id, the beginning of it, or `last`.
+        id: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what services printed, from all their files, also while no keepup runs.
     Logs(LogArguments),
     /// Exit with 0 if every service that is wanted up is ready or done, else with 1.

@@ -9,6 +9,7 @@ pub mod check;
 mod error;
 mod events;
 mod healthcheck;
+mod incidents;
 pub mod init;
 mod logs;
 mod output;
@@ -85,6 +86,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
             let form = if json { status::Form::Json } else { status::Form::People };
             let follow = if follow { Follow::Yes } else { Follow::No };
             events::events(&remote()?, follow, form).map(done)
+        }
+        Command::Incidents { id, json } => {
+            let form = if json { status::Form::Json } else { status::Form::People };
+            incidents::incidents(&remote()?, config.as_deref(), id.as_deref(), form).map(done)
         }
         Command::Logs(it) => logs::logs(&remote()?, config.as_deref(), &it).map(done),
         Command::Healthcheck { name } => {

@@ -44,6 +44,7 @@ pub(super) fn read(
     let usual = shutdown_timeout(surroundings);
     let shutdown_timeout = section.or("shutdown_timeout", usual, Value::duration);
     let stay = section.or("stay", false, Value::truth);
+    let incidents_keep = section.or("incidents_keep", 100, |it| it.count(0..=1_000_000));
     unavailable::refuse(Table::Supervisor, section);
     section.refuse_unknown();
     Some(Supervisor {
@@ -58,6 +59,7 @@ pub(super) fn read(
         log_format: log_format?,
         shutdown_timeout: shutdown_timeout?,
         stay: stay?,
+        incidents_keep: incidents_keep?,
     })
 }
 

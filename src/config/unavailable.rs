@@ -28,9 +28,6 @@ pub(super) enum Asks {
 type Check = fn(Value<'_>) -> Option<Asks>;
 
 const UNAVAILABLE: &[(Table, &str, Check)] = &[
-    (Table::Supervisor, "incidents_keep", |it| {
-        it.count(0..=1_000_000).map(|keep| nothing_if(keep == 100))
-    }),
     (Table::Supervisor, "host", host::check),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
     (Table::Service, "max_memory", |it| any(it.size())),

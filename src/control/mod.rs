@@ -5,6 +5,7 @@
 //! answer no longer than its client deserves.
 
 pub mod client;
+mod incidents;
 mod lock;
 mod logs;
 pub mod protocol;

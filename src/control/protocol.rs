@@ -158,6 +158,14 @@ pub fn events_path(follow: Follow, lines: Option<usize>) -> String {
     format!("/v1/events?follow={follow}{lines}")
 }
 
+/// `GET`: all incidents, newest first, as a list of [`crate::report::incident::Listed`].
+pub const INCIDENTS: &str = "/v1/incidents";
+
+/// `GET`: an incident, as `json` or as `md`.
+pub fn incident_path(id: &str, form: &str) -> String {
+    format!("{INCIDENTS}/{}?form={form}", encode(id))
+}
+
 /// Which lines of which log are asked for, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::incidents;
 use super::logs::logs;
 use super::protocol::{self, Act, Failure, Outcome, Wait};
 use super::server::Control;
@@ -168,6 +169,14 @@ async fn operate(
             only_to_look(request)?;
             known(&control.look().await?, name)?;
             logs(control, Some(*name), query).await
+        }
+        ["v1", "incidents"] => {
+            only_to_look(request)?;
+            incidents::all(control).await
+        }
+        ["v1", "incidents", id] => {
+            only_to_look(request)?;
+            incidents::one(control, id, query).await
         }
         ["v1", "logs"] => {
             only_to_look(request)?;
@@ -357,7 +366,7 @@ impl<'a> Query<'a> {
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     // Our own plain types: there is nothing in them that JSON could refuse.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     text.push('\n');

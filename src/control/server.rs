@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub type LogCounts = Box<dyn Fn() -> Vec<LogCount> + Send + Sync>;
 
 /// Where the answers come from.
 pub struct Sources {
+    /// The state folder, which keeps incidents; `None`: none are shown.
+    pub incidents: Option<PathBuf>,
     /// The way to the loop; [`super::protocol::REQUESTS_MAX`] is its size.
     pub requests: mpsc::Sender<Request>,
     /// Events and troubles.

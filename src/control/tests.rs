@@ -59,6 +59,7 @@ impl World {
         let journal = Journal::in_memory();
         tokio::spawn(fake_loop(queue, status(services), kind));
         let control = Control::new(Sources {
+            incidents: None,
             requests,
             journal: journal.clone(),
             metrics: Arc::new(Metrics::new().unwrap()),

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::procfs;
 use crate::core::event::Pid;
 
 /// The kernel lists what listens first. After so many lines of other sockets in a row nothing more
@@ -31,6 +32,24 @@ pub(crate) fn listeners(pid: Pid) -> io::Result<Vec<Listener>> {
         Err(error) => return Err(error),
     }
     Ok(found)
+}
+
+/// Who listens at this port of the network that keepup itself sees, for people: `pid 812 (nginx) at
+/// 0.0.0.0:8000`; `None` if nobody does. Reads `/proc` of every process: not for the loop.
+pub(crate) fn holder(port: u16) -> Option<String> {
+    let own = Pid(i32::try_from(std::process::id()).ok()?);
+    let there = listeners(own).ok()?.into_iter().filter(|it| it.address.port() == port);
+    let there: Vec<Listener> = there.collect();
+    let first = there.first()?;
+    let inodes = there.iter().map(|it| it.inode).collect();
+    let found = procfs::all().find_map(|pid| Some((pid, holds(pid, &inodes)?)));
+    Some(match found {
+        Some((pid, inode)) => {
+            let at = there.iter().find(|it| it.inode == inode).unwrap_or(first).address;
+            format!("{} at {at}", shown(pid))
+        }
+        None => format!("a process of uid {} at {}", first.uid, first.address),
+    })
 }
 
 fn read(pid: Pid, table: &str) -> io::Result<Vec<Listener>> {
@@ -178,6 +197,9 @@ mod tests {
             let address = socket.local_addr().unwrap();
             let found = listeners(own()).unwrap();
             assert!(found.iter().any(|it| it.address == address), "{address}");
+            let holder = holder(address.port()).unwrap();
+            assert!(holder.starts_with(&format!("pid {} (", own())), "{holder}");
+            assert!(holder.ends_with(&format!(") at {address}")), "{holder}");
             drop(socket);
             assert!(listeners(own()).unwrap().iter().all(|it| it.address != address));
         }

@@ -10,7 +10,9 @@ const SAID_MAX: usize = 8;
 /// One service's page.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    pub(super) trouble: Option<Trouble>,
+    trouble: Option<Trouble>,
+    /// What it printed last before it failed.
+    pub(super) last_line: Option<String>,
     said: Vec<String>,
 }
 
@@ -33,9 +35,20 @@ impl Page {
         self.weigh(note, text)
     }
 
+    /// What is wrong with it, with what it said itself.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let mut trouble = self.trouble.clone()?;
+        if let Some(line) = &self.last_line {
+            trouble.what = format!("{}; it printed last: {line}", trouble.what);
+        }
+        Some(trouble)
+    }
+
     fn heed_trouble(&mut self, at: Stamp, note: &Note, text: &str) {
         match note {
-            Note::Ready { .. } | Note::Healthy | Note::Down | Note::Done => self.trouble = None,
+            Note::Ready { .. } | Note::Healthy | Note::Down | Note::Done => {
+                (self.trouble, self.last_line) = (None, None);
+            }
             // A start tells less than the failure that it follows.
             Note::Waits { .. } | Note::Starting { .. } | Note::Up { .. } | Note::Backoff { .. } => {
                 let trouble = self

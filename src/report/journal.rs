@@ -90,6 +90,17 @@ impl Journal {
         tell(level, service, text);
     }
 
+    /// What a service printed last before it failed; and who holds its port, if that is why.
+    pub fn last_line(&self, service: &Name, line: &str, port_holder: Option<&str>) {
+        if let Some(page) = self.memory().pages.get_mut(service) {
+            page.last_line = Some(line.to_owned());
+        }
+        tell(Level::Info, service, &format!("it printed last: {line}"));
+        if let Some(holder) = port_holder {
+            tell(Level::Warn, service, &format!("its port is taken: {holder} holds it"));
+        }
+    }
+
     /// The last events, oldest first, as lines of JSON.
     pub fn tail(&self, lines: usize) -> Vec<Arc<str>> {
         let memory = self.memory();
@@ -111,7 +122,7 @@ impl Journal {
         let memory = self.memory();
         for service in &mut status.services {
             let page = memory.pages.get(service.name.as_str());
-            service.trouble = page.and_then(|page| page.trouble.clone());
+            service.trouble = page.and_then(Page::trouble);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod book;
 mod event_file;
+pub mod incident;
 pub mod journal;
 mod line;
 pub mod log;

@@ -3,6 +3,7 @@
 //! Before it, a failure ends keepup with an error. Once it turns, none does: a failure is an event.
 
 mod held;
+mod incidents;
 mod init;
 mod keeper;
 mod operator;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::control::{Act, Outcome, Request, Wait};
-use crate::core::Supervisor;
 use crate::core::event::{Effect, Event, Time};
+use crate::core::{Service, Supervisor};
 use crate::os::clock::now;
 use crate::plan::{Level, Name, Signal};
 use crate::status::{About, ServiceStatus, Status};
@@ -172,7 +173,13 @@ impl Loop {
 
     fn status(&self) -> Status {
         let now = now();
-        let look = |it| ServiceStatus::of(&self.core, it, now);
+        let look = |it: &Service| {
+            let mut status = ServiceStatus::of(&self.core, it, now);
+            if let Some(end) = &mut status.last_end {
+                end.incident = self.world.incidents.of_last_end(it.name());
+            }
+            status
+        };
         let services = self.core.services().iter().map(look).collect();
         let about = About { uptime: now - self.keeper.since(), plan: self.core.plan() };
         Status::of(&about, services)

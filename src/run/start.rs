@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::Loop;
+use super::incidents::Incidents;
 use super::keeper::Keeper;
 use super::operator::Operators;
 use super::shown;
@@ -26,6 +27,7 @@ use crate::os::signal::{MEANT_FOR_KEEPUP, Signals};
 use crate::os::sockets::Passed;
 use crate::os::{self, Processes};
 use crate::plan::{self, Level, Plan};
+use crate::report::incident::{Shelf, Told};
 use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
 use crate::status::{LogStatus, Stamp};
 
@@ -130,6 +132,9 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let world = World::new((processes, passed), signals, logs, (journal, metrics), ears, requests);
     let mut world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
+    if lock.is_some() {
+        world.incidents = open_incidents(core.plan(), &world.logs, &world.journal);
+    }
     world.systemd = Systemd::from_environment(&core, &world.journal, now());
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects, heard: None };
@@ -198,6 +203,23 @@ fn open_logs(plan: &Plan, journal: &Journal) -> Logs {
     logs
 }
 
+fn open_incidents(plan: &plan::Supervisor, logs: &Arc<Logs>, journal: &Journal) -> Incidents {
+    let tell = journal.clone();
+    let tell = move |told| match told {
+        Told::Trouble(text) => tell.say(Level::Warn, &text),
+        Told::LastLine { service, line, port_holder } => {
+            tell.last_line(&plan::Name::from(service), &line, port_holder.as_deref());
+        }
+    };
+    let keep = usize::try_from(plan.incidents_keep).unwrap_or(usize::MAX);
+    let shelf = (keep > 0).then(|| Shelf::open(&plan.state_dir, keep, tell));
+    let shelf = shelf.transpose().unwrap_or_else(|error| {
+        journal.say(Level::Warn, &format!("cannot keep incidents: {error}, ignoring"));
+        None
+    });
+    Incidents::new(shelf, Arc::clone(logs))
+}
+
 /// Starts to serve whoever asks; what they ask arrives at the end that is returned.
 fn serve(
     plan: &Plan,
@@ -225,6 +247,7 @@ fn serve(
         metrics: Arc::clone(metrics),
         usage: Sampler::new(plan.supervisor.log_dir.clone()),
         open_log: Some(Box::new(open_log)),
+        incidents: Some(plan.supervisor.state_dir.clone()),
         log_counts: Some(Box::new(move || names.iter().map(&count).collect())),
     });
     if let Some(socket) = socket {
@@ -256,12 +279,13 @@ async fn finish(whole: Loop, control: &Control, code: u8) {
         world.journal.say(Level::Error, &text);
     }
     world.journal.say(Level::Info, &format!("ended with exit code {code}"));
-    let World { processes, logs, journal, requests, .. } = world;
+    let World { processes, logs, journal, requests, incidents, .. } = world;
     // Those who still wait for something are told that keepup is ending.
     drop((operators, requests));
     journal.dismiss();
     control.close(FAREWELL).await;
     keeper.close(&core, &processes, LAST_WAIT);
+    incidents.close(LAST_WAIT);
     // What a hung disk does not take in time is lost with us; systemd would not wait either.
     logs.finish(LAST_WAIT);
     journal.close(LAST_WAIT);

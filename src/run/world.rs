@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::held::Held;
+use super::incidents::Incidents;
 use super::operator;
 use super::sockets::Sockets;
 use super::systemd::Systemd;
@@ -70,6 +71,7 @@ pub(super) struct World {
     ears: Ears,
     /// What is known already, before anything else.
     known: VecDeque<Event>,
+    pub(super) incidents: Incidents,
     /// Whoever started keepup and wants to hear of it.
     pub(super) systemd: Option<Systemd>,
     /// Questions put to a process, and since when.
@@ -91,6 +93,7 @@ impl World {
         Ok(World {
             processes,
             sockets: Sockets::new(passed),
+            incidents: Incidents::new(None, Arc::clone(&logs)),
             logs,
             journal,
             metrics,
@@ -123,7 +126,9 @@ impl World {
                 return Turn::Event(Event::Tick);
             }
             self.events_in_row += 1;
+            self.incidents.review(core, now());
             let own = self.held.deadline().into_iter().chain(self.ears.deadline());
+            let own = own.chain(self.incidents.deadline(core));
             let mut wake = deadline.into_iter().chain(own).min();
             if let Some(systemd) = &mut self.systemd {
                 systemd.turn(core, now());
@@ -260,6 +265,7 @@ impl World {
             Effect::Note { name, note } => {
                 self.metrics.note(&name, &note);
                 self.journal.note(&name, &note);
+                self.incidents.note(core, &name, &note);
             }
             Effect::Stalled { gap } => self.journal.stalled(gap),
             // The loop does these itself.
@@ -368,12 +374,14 @@ impl World {
 
     fn examine(&mut self, service: &Service, pid: Pid, ticket: Ticket) {
         let plan = &service.plan;
-        let _look = self.examiner.examine(&plan.name, ticket, pid, plan.evidence_timeout);
+        let look = self.examiner.examine(&plan.name, ticket, pid, plan.evidence_timeout);
+        self.incidents.seen(&plan.name, look);
     }
 
     fn answered(&mut self, service: &Service, nth: usize, answer: &Answer, took: Duration) {
         let (name, probe) = (&service.plan.name, &service.plan.probes[nth]);
         self.metrics.probed(name, probe.role, answer, took);
+        self.incidents.answered(name, nth, answer, took);
         if matches!(answer, Answer::Pass) {
             let text = format!("{} {} passed in {}", probe.role, probe.kind, Short(took));
             self.journal.say_of(Level::Debug, name, &text);

@@ -16,6 +16,7 @@ mod folders;
 mod follow;
 mod held;
 mod hooks;
+mod incidents;
 mod inherit;
 mod init;
 mod kinds;

@@ -31,6 +31,7 @@ pub(crate) fn plan(services: Vec<Service>) -> Plan {
         log_format: OwnLogFormat::Text,
         shutdown_timeout: s(25),
         stay: false,
+        incidents_keep: 100,
     };
     Plan { supervisor, services }
 }
