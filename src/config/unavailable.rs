@@ -55,10 +55,6 @@ pub(super) fn not_yet(what: &str) -> Wrong {
     Wrong::new(format!("{what} is not available in this version of keepup"))
 }
 
-fn nothing_if(default: bool) -> Asks {
-    if default { Asks::Nothing } else { Asks::Key }
-}
-
 fn any<T>(value: Option<T>) -> Option<Asks> {
     value.map(|_| Asks::Key)
 }

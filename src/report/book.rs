@@ -45,10 +45,17 @@ impl Page {
     }
 
     fn heed_trouble(&mut self, at: Stamp, note: &Note, text: &str) {
+        // The line belongs to crashes; it stays while they follow each other.
+        if let Note::Miss { .. }
+        | Note::Degraded { .. }
+        | Note::Unhealthy { .. }
+        | Note::Down
+        | Note::Done = note
+        {
+            self.last_line = None;
+        }
         match note {
-            Note::Ready { .. } | Note::Healthy | Note::Down | Note::Done => {
-                (self.trouble, self.last_line) = (None, None);
-            }
+            Note::Ready { .. } | Note::Healthy | Note::Down | Note::Done => self.trouble = None,
             // A start tells less than the failure that it follows.
             Note::Waits { .. } | Note::Starting { .. } | Note::Up { .. } | Note::Backoff { .. } => {
                 let trouble = self

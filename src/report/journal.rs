@@ -238,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn the_last_line_is_quoted_while_a_service_crashes_and_no_longer() {
+        let journal = Journal::in_memory();
+        let name = Name::from("api");
+        let trouble = || journal.memory().pages.get(&name).and_then(Page::trouble);
+        let gave_up = Note::GaveUp { why: "why".to_owned(), retry: None };
+        journal.note(&name, &gave_up);
+        journal.last_line(&name, "no such module", None);
+        let what = "given up: why; it printed last: no such module";
+        assert_eq!(trouble().unwrap().what, what);
+        journal.note(&name, &Note::Ready { after: Duration::ZERO });
+        assert_eq!(trouble(), None);
+        journal.note(&name, &gave_up);
+        assert_eq!(trouble().unwrap().what, what);
+        journal.note(&name, &Note::Degraded { why: "slow".to_owned() });
+        assert_eq!(trouble().unwrap().what, "degraded: slow");
+    }
+
+    #[test]
     fn a_repetition_is_for_the_debugging_only() {
         let up = Note::Up { pid: Pid(1) };
         assert_eq!(level(&up, Weight::News), Level::Info);

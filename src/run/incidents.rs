@@ -141,6 +141,9 @@ impl Incidents {
             Note::Done => outage.over(page, Outcome::Recovered, moment.at),
             Note::Starting { .. }
             | Note::Up { .. }
+            | Note::Waits { .. }
+            | Note::HookFailed { .. }
+            | Note::HookStuck { .. }
             | Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }
@@ -350,6 +353,9 @@ fn action(note: &Note) -> Option<String> {
             format!("gave it up for now, with an attempt every {}", Short(*retry))
         }
         Note::Up { .. }
+        | Note::Waits { .. }
+        | Note::HookFailed { .. }
+        | Note::HookStuck { .. }
         | Note::Ready { .. }
         | Note::Miss { .. }
         | Note::Degraded { .. }
