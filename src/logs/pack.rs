@@ -76,9 +76,11 @@ impl Packer {
     pub(super) fn finish(&self, limit: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let (queue, more) = &*self.queue;
+        // Held from here on, so that it is not told between its look and its wait.
+        let queue = lock(queue);
         more.notify_all();
         let running = |it: &mut Queue| it.running;
-        drop(more.wait_timeout_while(lock(queue), limit, running));
+        drop(more.wait_timeout_while(queue, limit, running));
     }
 
     fn run(&self) {
