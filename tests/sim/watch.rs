@@ -271,6 +271,8 @@ impl Watch {
             Effect::Ask { name, need, ticket } => self.asks(name, Some(NEEDS + need), *ticket),
             Effect::Look { name, ticket } => {
                 let watched = self.of(name);
+                let file = watched.plan.heartbeat.as_ref().and_then(|it| it.file.as_ref());
+                ensure(file.is_some(), "a look at a file that nobody named")?;
                 watched.looked = watched.touched;
                 self.asks(name, None, *ticket)
             }

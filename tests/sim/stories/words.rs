@@ -4,7 +4,9 @@ use keepup::core::event::{Exit, News};
 use keepup::plan::{Role, Service};
 
 use crate::plans::{liveness, ms, probe, s, service, watchdog};
-use crate::script::{Run, Says, answers, exits, ignores_term, miss, pass, says, stop, well};
+use crate::script::{
+    Run, Says, answers, exits, ignores_term, miss, pass, pass_in, says, stop, well,
+};
 use crate::world::Sim;
 
 fn notifying() -> Service {
@@ -84,6 +86,7 @@ fn the_word_of_an_earlier_run_is_not_that_of_the_next() {
 #[test]
 fn a_start_that_asks_for_more_time_gets_it() {
     let run = says([
+        (s(1), News::Extend(s(5))),
         (s(50), News::Extend(s(30))),
         // It had more than that already.
         (s(60), News::Extend(s(5))),
@@ -222,6 +225,18 @@ fn whoever_says_that_it_is_stopping_is_asked_no_more_and_its_exit_counts() {
         "9.000 api ended after 9s: exit code 0
          9.000 api restart in 500ms (failure 1 in a row)",
     );
+}
+
+#[test]
+fn an_answer_of_whoever_says_that_it_is_stopping_comes_too_late() {
+    let api = service("api", |it| it.probes.push(liveness()));
+    // Asked at 10.010, and answered after it said so.
+    let replies = answers([(s(0), pass()), (s(10), pass_in(s(2)))]);
+    let says = vec![(s(11), Says::News(News::Stopping))];
+    let run = Run { says, exits: Some((s(15), Exit::Code(0))), ..replies };
+    let mut sim = Sim::new([(api, vec![run])]);
+    sim.run_until(s(15));
+    sim.says_of(&["ended"], "15.000 api ended after 15s: exit code 0");
 }
 
 #[test]
