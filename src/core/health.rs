@@ -56,6 +56,8 @@ pub struct Check {
     /// The last answer, if it was a miss.
     pub miss: Option<Miss>,
     slow: bool,
+    /// It was asked at its own pace once: it does not keep step with others any more.
+    steady: bool,
 }
 
 /// When the next question or answer is due.
@@ -88,6 +90,7 @@ impl Health {
             took: None,
             miss: None,
             slow: false,
+            steady: false,
         };
         Health {
             since: now,
@@ -297,7 +300,7 @@ impl Health {
         let counted = self.started.is_some();
         let wait = match (counted, &answer) {
             (false, _) => probe.interval.min(STARTING_INTERVAL_MAX),
-            (true, Answer::Pass) => probe.interval,
+            (true, Answer::Pass) => check.pace(probe, turn),
             (true, Answer::Miss(_)) => probe.retry_interval,
         };
         check.asking = Asking::At(turn.now + wait);
@@ -355,7 +358,7 @@ impl Health {
                 }
                 // It was one of those that had to pass: it goes on at its own pace.
                 (Role::Liveness | Role::Readiness | Role::Warning, Asking::At(_)) => {
-                    check.asking = Asking::At(turn.now + probe.interval);
+                    check.asking = Asking::At(turn.now + check.pace(probe, turn));
                 }
                 // Startup probes have done their work.
                 (Role::Startup, _) | (_, Asking::Asked { .. }) => {}
@@ -421,6 +424,15 @@ impl Health {
 }
 
 impl Check {
+    /// From a good answer to the next question: the interval, and the first time a part of it.
+    fn pace(&mut self, probe: &Probe, turn: &mut Turn<'_>) -> Duration {
+        if std::mem::replace(&mut self.steady, true) {
+            probe.interval
+        } else {
+            turn.numbers.part(probe.interval)
+        }
+    }
+
     fn passed(&mut self, probe: &Probe, took: Duration) {
         self.misses = 0;
         self.miss = None;

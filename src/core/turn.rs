@@ -49,11 +49,12 @@ impl Turn<'_> {
 pub(super) struct Numbers {
     tickets: u64,
     chance: u64,
+    parts: u64,
 }
 
 impl Numbers {
     pub(super) fn new(seed: u64) -> Numbers {
-        Numbers { tickets: 0, chance: seed }
+        Numbers { tickets: 0, chance: seed, parts: 0 }
     }
 
     /// The delay, longer by a random part of itself: 0 to `jitter`.
@@ -61,17 +62,36 @@ impl Numbers {
         delay.mul_f64(1.0 + jitter * self.fraction())
     }
 
+    /// A part of the interval, another each time: whoever begins with it does not keep step with
+    /// the others. The first is the whole of it, and however many follow, they lie evenly.
+    ///
+    /// Source: multiples of the golden ratio, in D. Knuth, "The Art of Computer Programming",
+    /// volume 3, 6.4.
+    pub(super) fn part(&mut self, interval: Duration) -> Duration {
+        let turned = self.parts.wrapping_mul(GOLDEN);
+        self.parts += 1;
+        interval.mul_f64(1.0 - fraction_of(turned))
+    }
+
     /// From 0 up to, but not, 1.
     ///
     /// Source: splitmix64, in G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number
     /// generators", OOPSLA 2014.
     fn fraction(&mut self) -> f64 {
-        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.chance = self.chance.wrapping_add(GOLDEN);
         let mut z = self.chance;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
-        let upper_half = u32::try_from(z >> 32).unwrap_or(u32::MAX);
-        f64::from(upper_half) / (f64::from(u32::MAX) + 1.0)
+        fraction_of(z)
     }
+}
+
+/// The golden ratio's fraction, of 2^64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Of 2^64: from 0 up to, but not, 1.
+fn fraction_of(z: u64) -> f64 {
+    let upper_half = u32::try_from(z >> 32).unwrap_or(u32::MAX);
+    f64::from(upper_half) / (f64::from(u32::MAX) + 1.0)
 }

@@ -132,6 +132,11 @@ pub(crate) const BUGS: &[Bug] = &[
         new: "1.0 - jitter * self.fraction()",
     },
     health(
+        "all services are asked in step",
+        "            turn.numbers.part(probe.interval)",
+        "            probe.interval",
+    ),
+    health(
         "misses are never forgiven",
         "        self.misses = 0;\n        self.miss = None;",
         "        self.miss = None;",

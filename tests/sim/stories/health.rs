@@ -1,8 +1,10 @@
 //! What answers, and their absence, come to once a run has started.
 
+use std::collections::BTreeMap;
+
 use keepup::plan::{Class, Role, Service};
 
-use crate::plans::{liveness, ms, probe, s, service};
+use crate::plans::{liveness, ms, plan, probe, s, service};
 use crate::script::{Run, answers, miss, pass, pass_in, refused, silence, well};
 use crate::world::Sim;
 
@@ -209,12 +211,38 @@ fn one_of_several_liveness_probes_is_enough_to_fail() {
     let second = vec![(s(0), pass()), (s(5), miss("worker is gone"))];
     let run = Run { replies: vec![Vec::new(), second], ..well() };
     let mut sim = Sim::new([(api, vec![run, well()])]);
-    sim.run_until(s(12));
+    sim.run_until(s(14));
     sim.says_of(
         &["missed", "stopping"],
-        "10.020 api liveness missed 1/1: worker is gone
-         10.020 api stopping (unhealthy: tcp liveness:80: worker is gone): sent SIGTERM, KILL follows in 8s",
+        "13.849 api liveness missed 1/1: worker is gone
+         13.849 api stopping (unhealthy: tcp liveness:80: worker is gone): sent SIGTERM, KILL follows in 8s",
     );
+}
+
+#[test]
+fn many_services_that_start_together_are_not_asked_in_step() {
+    const COUNT: usize = 20;
+    let services: Vec<Service> = (0..COUNT)
+        .map(|nth| service(&format!("s{nth}"), |it| it.probes.push(liveness())))
+        .collect();
+    let runs = vec![vec![well()]; COUNT];
+    let mut sim = Sim::of(plan(services), runs, 0, &BTreeMap::new());
+    sim.effects = Some(String::new());
+    sim.run_until(s(30));
+    let effects = sim.effects.take().unwrap();
+    let asked = |from: f64, to: f64| -> Vec<f64> {
+        let lines = effects.lines().filter(|it| it.contains("Probe"));
+        let times = lines.map(|it| it.split(' ').next().unwrap().parse::<f64>().unwrap());
+        times.filter(|at| (from..to).contains(at)).collect()
+    };
+    assert_eq!(asked(0.0, 0.001).len(), COUNT, "each is asked at once when it starts");
+    assert_eq!(asked(0.001, 10.011).len(), COUNT, "and again after its interval at the latest");
+    let steady = asked(20.0, 30.0);
+    let even = 10.0 / f64::from(u32::try_from(steady.len()).unwrap());
+    for pair in steady.windows(2) {
+        let gap = (pair[1] - pair[0]) / even;
+        assert!((0.3..2.0).contains(&gap), "{gap} of an even gap: {steady:?}");
+    }
 }
 
 #[test]

@@ -157,9 +157,11 @@ fn the_others_wait_until_startup_has_passed_and_startup_is_not_asked_again() {
         ("2.020", "0"),
         ("2.030", "1"),
         ("2.030", "2"),
+        // The first time only a part of the interval, so that they do not keep step.
+        ("5.859", "2"),
         ("12.040", "1"),
-        ("12.040", "2"),
         ("15.000", "3"),
+        ("15.869", "2"),
     ];
     assert_eq!(asked, expected);
     sim.says(
