@@ -4,6 +4,7 @@
 //! stands here is valid, so nothing that reads a plan can fail because of it.
 
 mod probe;
+mod resources;
 mod signal;
 mod socket;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use probe::{
     Class, FileProbe, GrpcProbe, HttpAddress, HttpProbe, Probe, ProbeKind, Role, Scalar, Trust,
 };
+pub use resources::Resources;
 pub use signal::{Rewrite, Signal};
 pub use socket::{SOCKETS_MAX, Socket};
 
@@ -146,6 +148,8 @@ pub struct Service {
     pub evidence_timeout: Duration,
     /// What becomes of the signals that are passed on to it.
     pub rewrite: Rewrite,
+    /// What it may use.
+    pub resources: Resources,
     /// What follows an end.
     pub restart: Restart,
     /// What is asked of it, in the order startup, liveness, readiness, warning.

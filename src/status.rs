@@ -89,6 +89,10 @@ pub struct ServiceStatus {
     pub memory_bytes: Option<u64>,
     /// Of one CPU, since the figure was last asked for.
     pub cpu_percent: Option<f64>,
+    /// Open files of its processes.
+    pub open_files: Option<u64>,
+    /// Threads of its processes.
+    pub threads: Option<u64>,
     /// The part of the last 24 hours, or since its first start, in which its process ran.
     pub uptime_percent_24h: Option<f64>,
     /// Since the last heartbeat.
@@ -106,6 +110,9 @@ pub struct ServiceStatus {
     /// Given up, for now or for good. Not shown; part of the level.
     #[serde(skip)]
     pub given_up: bool,
+    /// Degraded for nothing but the memory it uses. Not shown; part of the level.
+    #[serde(skip)]
+    pub uses_much: bool,
     /// What is wrong with it, and since when. Not shown here but in `/readyz` and `/v1/problems`.
     #[serde(skip)]
     pub trouble: Option<Trouble>,
@@ -321,6 +328,8 @@ impl ServiceStatus {
             next_start_in_seconds: None,
             memory_bytes: None,
             cpu_percent: None,
+            open_files: None,
+            threads: None,
             uptime_percent_24h: None,
             heartbeat_age_seconds: None,
             errors_last_hour: None,
@@ -329,6 +338,7 @@ impl ServiceStatus {
             last_end: None,
             probes: plan.probes.iter().map(ProbeStatus::unasked).collect(),
             given_up: false,
+            uses_much: false,
             trouble: None,
             awaits: None,
             cpu_seconds: None,

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::{self, Checked, Surroundings, duration, schedule, size};
+use crate::config::{self, Checked, Surroundings, duration, resources, schedule, size};
 use crate::core::restart::delay;
 use crate::plan::{
     Logs, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Socket, Supervisor,
@@ -153,6 +153,10 @@ fn of_service(number: usize, service: &Service, page: &mut Page) {
     }
     if service.notify {
         page.row("started", "when it says READY=1");
+    }
+    let limits = resources::print(&service.resources);
+    if !limits.is_empty() {
+        page.row("limits", &limits);
     }
     if schedule::hang_noticed(service).is_none() && !service.oneshot {
         page.row("hang", "would not be noticed: no liveness probe, no heartbeat");

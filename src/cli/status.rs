@@ -179,6 +179,8 @@ pub(super) fn detail(
     add("cpu", service.cpu_percent.map(|it| format!("{it:.1}%")));
     add("errors", service.errors_last_hour.map(|it| format!("{it} lines within an hour")));
     add("log", log(service, now));
+    add("open files", service.open_files.map(|it| it.to_string()));
+    add("threads", service.threads.map(|it| it.to_string()));
     add("heartbeat", service.heartbeat_age_seconds.map(|it| format!("{} ago", short(it))));
     add("says", service.status_text.as_ref().map(|it| Tame(it).to_string()));
     add(

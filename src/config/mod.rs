@@ -21,6 +21,7 @@ mod logs;
 mod name;
 mod probe;
 mod problem;
+pub mod resources;
 mod restart;
 pub mod schedule;
 mod section;

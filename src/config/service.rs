@@ -14,7 +14,7 @@ use super::source::joined;
 use super::unavailable::{self, Table};
 use super::value::{At, Value, Zero};
 use super::wrong::{Wrong, did_you_mean};
-use super::{address, command, duration, probe, restart};
+use super::{address, command, duration, probe, resources, restart};
 use crate::plan::{EnvFile, Limit, Name, Probe, Resource, Rewrite, Role, Scope, Service, Signal};
 
 /// What is being read.
@@ -113,6 +113,7 @@ fn plan(
     let notify = section.or("notify", false, Value::truth);
     let heartbeat = heartbeat::read(section, notify == Some(true));
     let probes = probes(section, pass);
+    let resources = resources::read(section, pass);
     let logs = logs::read(&section.section("logs"), name, outside);
     let process = process(section, at);
     let start_timeout = section.or("start_timeout", Duration::from_secs(60), Value::duration);
@@ -158,6 +159,7 @@ fn plan(
         hang_signal: hang_signal?,
         evidence_timeout: evidence_timeout?,
         rewrite: rewrite?,
+        resources: resources?,
         restart: restart?,
         probes: probes?,
         heartbeat: heartbeat?,

@@ -30,10 +30,6 @@ type Check = fn(Value<'_>) -> Option<Asks>;
 const UNAVAILABLE: &[(Table, &str, Check)] = &[
     (Table::Supervisor, "host", host::check),
     (Table::Service, "reload_signal", |it| any(command::signal(it))),
-    (Table::Service, "max_memory", |it| any(it.size())),
-    (Table::Service, "warn_memory", |it| any(it.size())),
-    (Table::Service, "max_cpu", |it| any(percent(it))),
-    (Table::Service, "max_cpu_for", |it| any(it.duration())),
 ];
 
 /// Checks the keys of this table that nothing does yet, and refuses what they ask for.
@@ -57,16 +53,4 @@ pub(super) fn not_yet(what: &str) -> Wrong {
 
 fn any<T>(value: Option<T>) -> Option<Asks> {
     value.map(|_| Asks::Key)
-}
-
-/// A part of one processor, or of several: `95%`, `250%`.
-fn percent(value: Value<'_>) -> Option<u32> {
-    let text = value.text()?;
-    let number = text.strip_suffix('%').and_then(|it| it.trim_end().parse::<u32>().ok());
-    let number = number.filter(|it| (1..=100_000).contains(it));
-    if number.is_none() {
-        let wrong = format!("must be a percentage of one processor, found `{text}`");
-        value.refuse(Wrong::hinted(wrong, "write \"95%\""));
-    }
-    number
 }

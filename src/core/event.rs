@@ -78,6 +78,8 @@ pub enum Event {
     ErrorRate { name: Name, run: u64, lines: u64 },
     /// Enough was seen of a run that hangs: the answer to [`Effect::Examine`].
     Examined { name: Name, ticket: Ticket },
+    /// The answer to [`Effect::Measure`].
+    Usage { name: Name, ticket: Ticket, used: Used },
     /// An operator wants it up. `by` is the operator's uid.
     Start { name: Name, by: u32 },
     /// An operator wants it down.
@@ -121,6 +123,8 @@ pub enum Effect {
     /// Write down what can be seen of a run that hangs; answer with [`Event::Examined`]. It is not
     /// waited for longer than the service's `evidence_timeout`.
     Examine { name: Name, pid: Pid, ticket: Ticket },
+    /// Measure what the run uses; answer with [`Event::Usage`].
+    Measure { name: Name, ticket: Ticket },
     /// No answer to this question is waited for any more; leave nothing of it behind.
     Abandon { ticket: Ticket },
     /// A probe's answer was taken in, or counted as a miss because it did not come; count it.
@@ -266,6 +270,15 @@ pub enum News {
     Extend(Duration),
 }
 
+/// What the processes of a run use together; `None`: it cannot be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Used {
+    /// Anonymous memory and swap, in bytes.
+    pub memory: Option<u64>,
+    /// In percent of one processor, since the last time.
+    pub cpu: Option<f64>,
+}
+
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -279,6 +292,10 @@ pub enum End {
     Unhealthy(String),
     /// The heartbeat stopped.
     HeartbeatLost(String),
+    /// It used more memory than it may; how much.
+    OverMemory(String),
+    /// It used more of the processor than it may, for longer than it may; how much.
+    OverCpu(String),
     /// Somebody asked for it.
     Asked(Asker),
 }
@@ -287,8 +304,12 @@ impl End {
     /// Its process was there, and did not do its work: there is something to be seen of it.
     pub fn is_hang(&self) -> bool {
         match self {
-            End::NeverReady(_) | End::Unhealthy(_) | End::HeartbeatLost(_) => true,
-            End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => false,
+            End::NeverReady(_)
+            | End::Unhealthy(_)
+            | End::HeartbeatLost(_)
+            // It may go round in circles.
+            | End::OverCpu(_) => true,
+            End::Exited(_) | End::SpawnFailed(_) | End::OverMemory(_) | End::Asked(_) => false,
         }
     }
 
@@ -300,6 +321,8 @@ impl End {
             End::NeverReady(_) => "never-ready",
             End::Unhealthy(_) => "unhealthy",
             End::HeartbeatLost(_) => "heartbeat-lost",
+            End::OverMemory(_) => "over-memory",
+            End::OverCpu(_) => "over-cpu",
             End::Asked(_) => "asked",
         }
     }
@@ -312,7 +335,7 @@ impl fmt::Display for End {
             End::SpawnFailed(failure) => f.write_str(&failure.reason),
             End::NeverReady(why) => write!(f, "never ready: {why}"),
             End::Unhealthy(why) => write!(f, "unhealthy: {why}"),
-            End::HeartbeatLost(why) => f.write_str(why),
+            End::HeartbeatLost(why) | End::OverMemory(why) | End::OverCpu(why) => f.write_str(why),
             End::Asked(asker) => asker.fmt(f),
         }
     }
@@ -479,6 +502,24 @@ impl fmt::Display for Short {
             60..3600 => units(f, seconds / 60, "m", seconds % 60, "s"),
             3600..86400 => units(f, seconds / 3600, "h", seconds / 60 % 60, "m"),
             86400.. => units(f, seconds / 86400, "d", seconds / 3600 % 24, "h"),
+        }
+    }
+}
+
+/// Bytes for people: `350 KiB`, `1.2 GiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let Some((unit, bits)) = units.into_iter().find(|it| self.0 >> it.1 > 0) else {
+            return write!(f, "{} B", self.0);
+        };
+        let (whole, rest) = (self.0 >> bits, self.0 & ((1 << bits) - 1));
+        match (rest * 10) >> bits {
+            0 => write!(f, "{whole} {unit}"),
+            tenths => write!(f, "{whole}.{tenths} {unit}"),
         }
     }
 }

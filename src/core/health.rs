@@ -6,9 +6,10 @@ mod told;
 use std::time::Duration;
 
 use super::errors::Errors;
-use super::event::{Answer, Effect, End, Miss, Note, Short, Sight, Ticket, Time};
+use super::event::{Answer, Effect, End, Miss, Note, Short, Sight, Ticket, Time, Used};
 use super::heartbeat::Beats;
 use super::turn::Turn;
+use super::usage::Usage;
 use crate::plan::{Class, Probe, Role, Service};
 use told::Told;
 
@@ -38,6 +39,9 @@ pub struct Health {
     beats: Option<Beats>,
     errors: Errors,
     told: Told,
+    usage: Option<Box<Usage>>,
+    /// It is degraded for nothing but what it uses.
+    uses_much: bool,
     /// What was said of it last.
     said: Level,
 }
@@ -101,6 +105,8 @@ impl Health {
             beats: plan.heartbeat.as_ref().map(|_| Beats::new(now)),
             errors: Errors::default(),
             told: Told::default(),
+            usage: Usage::new(&plan.resources, now).map(Box::new),
+            uses_much: false,
             said: Level::Starting,
         }
     }
@@ -130,6 +136,11 @@ impl Health {
         self.errors.count(now)
     }
 
+    /// Is it degraded, and for nothing but what it uses?
+    pub fn uses_much(&self) -> bool {
+        self.uses_much
+    }
+
     /// How well it is.
     pub fn level(&self) -> &Level {
         &self.said
@@ -146,7 +157,9 @@ impl Health {
         });
         let beats = self.beats.iter().zip(&plan.heartbeat).map(|(beats, it)| beats.deadline(it));
         let errors = errors_max(plan).and_then(|limit| self.errors.deadline(limit));
-        checks.chain(beats.flatten()).chain(errors).chain(self.start_by(plan)).min()
+        let usage = self.usage.as_ref().and_then(|it| it.deadline());
+        let rest = beats.flatten().chain(errors).chain(usage).chain(self.start_by(plan));
+        checks.chain(rest).min()
     }
 
     /// Started by then, or it never will be.
@@ -186,6 +199,9 @@ impl Health {
         }
         if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat) {
             beats.ask(plan, heartbeat, turn);
+        }
+        if let Some(usage) = &mut self.usage {
+            usage.ask(plan, turn);
         }
         self.ask(plan, turn);
         None
@@ -230,6 +246,18 @@ impl Health {
     pub(super) fn erred(&mut self, plan: &Service, lines: u64, turn: &mut Turn<'_>) {
         self.errors.add(turn.now, lines);
         self.assess(plan, turn);
+    }
+
+    /// It is known what the run uses. Says why it must end, if it must.
+    pub(super) fn used(
+        &mut self,
+        plan: &Service,
+        ticket: Ticket,
+        used: &Used,
+        turn: &mut Turn<'_>,
+    ) -> Option<End> {
+        let end = self.usage.as_mut()?.used(&plan.resources, ticket, used, turn.now);
+        self.unless(end, plan, turn)
     }
 
     /// Goes on, unless the run must end.
@@ -326,7 +354,12 @@ impl Health {
         if self.started.is_none() && !ends && self.nothing_awaited(plan) {
             self.start(plan, turn);
         }
-        let level = self.conclude(plan, turn.now);
+        let mut level = self.conclude(plan, turn.now);
+        let much = self.usage.as_ref().and_then(|it| it.trouble(&plan.resources));
+        self.uses_much = level == Level::Healthy && much.is_some();
+        if let (Some(much), true) = (much, self.uses_much) {
+            level = Level::Degraded(much);
+        }
         let changed = std::mem::discriminant(&level) != std::mem::discriminant(&self.said);
         if changed {
             match &level {

@@ -21,6 +21,7 @@ pub mod supervisor;
 pub mod tell;
 mod turn;
 pub mod uptime;
+mod usage;
 pub mod waiting;
 pub mod words;
 

@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use super::event::{
-    Answer, Asker, Effect, End, Exit, Note, Pid, Sight, SpawnFailure, Ticket, Time,
+    Answer, Asker, Effect, End, Exit, Note, Pid, Sight, SpawnFailure, Ticket, Time, Used,
 };
 use super::health::{Health, Level};
 use super::hook::Hook;
@@ -425,6 +425,14 @@ impl Service {
         }
     }
 
+    pub(super) fn used(&mut self, ticket: Ticket, used: &Used, turn: &mut Turn<'_>) {
+        if let State::Up { health, .. } = &mut self.state
+            && let Some(end) = health.used(&self.plan, ticket, used, turn)
+        {
+            self.terminate(end, turn);
+        }
+    }
+
     pub(super) fn stalled(&mut self, gap: Duration) {
         if let State::Up { health, .. } = &mut self.state {
             health.stalled(gap);
@@ -459,6 +467,8 @@ impl Service {
             | End::NeverReady(_)
             | End::Unhealthy(_)
             | End::HeartbeatLost(_)
+            | End::OverMemory(_)
+            | End::OverCpu(_)
             | End::Asked(_) => exit.map_or(0, Exit::status),
         };
         match self.budget.judge(&self.plan, turn.now, end, turn.numbers) {
@@ -516,7 +526,11 @@ impl Service {
                 Level::Degraded(_) => "degraded",
             }),
             State::Stopping(stopping) => match stopping.end {
-                End::Unhealthy(_) | End::HeartbeatLost(_) | End::NeverReady(_) => Some("unhealthy"),
+                End::Unhealthy(_)
+                | End::HeartbeatLost(_)
+                | End::NeverReady(_)
+                | End::OverMemory(_)
+                | End::OverCpu(_) => Some("unhealthy"),
                 End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => None,
             },
             State::Waiting(_)

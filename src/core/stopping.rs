@@ -118,7 +118,12 @@ impl Service {
         };
         let (pid, uptime) = (*pid, turn.now - *since);
         health.abandon(turn);
-        if let End::NeverReady(why) | End::Unhealthy(why) | End::HeartbeatLost(why) = &end {
+        if let End::NeverReady(why)
+        | End::Unhealthy(why)
+        | End::HeartbeatLost(why)
+        | End::OverMemory(why)
+        | End::OverCpu(why) = &end
+        {
             turn.note(&self.plan.name, Note::Unhealthy { why: why.clone() });
         }
         let phase = if end.is_hang() && !turn.leaving {

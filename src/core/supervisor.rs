@@ -126,46 +126,7 @@ impl Supervisor {
             numbers: &mut self.numbers,
             out,
         };
-        let services = &mut self.services;
-        match event {
-            Event::Tick => services.iter_mut().for_each(|it| it.tick(&mut turn)),
-            Event::Spawned { name, pid } => {
-                with(services, &name, |it| it.spawned(pid, &mut turn));
-            }
-            Event::SpawnFailed { name, failure } => {
-                with(services, &name, |it| it.spawn_failed(failure, &mut turn));
-            }
-            Event::Exited { pid, exit } => living(services, pid, |it| it.exited(exit, &mut turn)),
-            Event::Gone { pid } => with_pid(services, pid, Main::Died, |it| it.gone(&mut turn)),
-            Event::HookEnded { name, ticket, outcome } => {
-                with(services, &name, |it| it.hook_ended(ticket, outcome, &mut turn));
-            }
-            Event::Probed { name, ticket, answer, took } => {
-                with(services, &name, |it| it.probed(ticket, answer, took, &mut turn));
-            }
-            Event::Notified { pid, news } => living(services, pid, |it| it.told(news, &mut turn)),
-            Event::Beat { pid } => living(services, pid, |it| it.beat(&mut turn)),
-            Event::Looked { name, ticket, sight } => {
-                with(services, &name, |it| it.looked(ticket, sight, &mut turn));
-            }
-            Event::ErrorRate { name, run, lines } => {
-                with(services, &name, |it| it.erred(run, lines, &mut turn));
-            }
-            Event::Examined { name, ticket } => {
-                with(services, &name, |it| it.examined(ticket, &mut turn));
-            }
-            Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
-            Event::Start { name, by } => with(services, &name, |it| it.start(by, &mut turn)),
-            Event::Restart { name, by } => with(services, &name, |it| it.restart(by, &mut turn)),
-            Event::Stop { name, by } => with(services, &name, |it| it.stop(by, &mut turn)),
-            Event::Shutdown => match self.mode {
-                Mode::Running => turn.leave = Some(0),
-                Mode::Leaving { .. } | Mode::Killing { .. } | Mode::Gone => {
-                    hurry(&mut self.mode, now);
-                    turn.moved = true;
-                }
-            },
-        }
+        take_in(&mut self.services, &mut self.mode, event, &mut turn);
         let (save, moved, leave) = (turn.save, turn.moved, turn.leave);
         self.last_step = now;
         if let Some(code) = leave {
@@ -394,5 +355,51 @@ fn living(services: &mut [Service], pid: Pid, act: impl FnOnce(&mut Service)) {
 fn with_pid(services: &mut [Service], pid: Pid, main: Main, act: impl FnOnce(&mut Service)) {
     if let Some(service) = services.iter_mut().find(|it| it.main() == Some((pid, main))) {
         act(service);
+    }
+}
+
+/// What follows for the services it is about.
+fn take_in(services: &mut [Service], mode: &mut Mode, event: Event, turn: &mut Turn<'_>) {
+    match event {
+        Event::Tick => services.iter_mut().for_each(|it| it.tick(turn)),
+        Event::Spawned { name, pid } => {
+            with(services, &name, |it| it.spawned(pid, turn));
+        }
+        Event::SpawnFailed { name, failure } => {
+            with(services, &name, |it| it.spawn_failed(failure, turn));
+        }
+        Event::Exited { pid, exit } => living(services, pid, |it| it.exited(exit, turn)),
+        Event::Gone { pid } => with_pid(services, pid, Main::Died, |it| it.gone(turn)),
+        Event::HookEnded { name, ticket, outcome } => {
+            with(services, &name, |it| it.hook_ended(ticket, outcome, turn));
+        }
+        Event::Probed { name, ticket, answer, took } => {
+            with(services, &name, |it| it.probed(ticket, answer, took, turn));
+        }
+        Event::Notified { pid, news } => living(services, pid, |it| it.told(news, turn)),
+        Event::Beat { pid } => living(services, pid, |it| it.beat(turn)),
+        Event::Looked { name, ticket, sight } => {
+            with(services, &name, |it| it.looked(ticket, sight, turn));
+        }
+        Event::ErrorRate { name, run, lines } => {
+            with(services, &name, |it| it.erred(run, lines, turn));
+        }
+        Event::Examined { name, ticket } => {
+            with(services, &name, |it| it.examined(ticket, turn));
+        }
+        Event::Usage { name, ticket, used } => {
+            with(services, &name, |it| it.used(ticket, &used, turn));
+        }
+        Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
+        Event::Start { name, by } => with(services, &name, |it| it.start(by, turn)),
+        Event::Restart { name, by } => with(services, &name, |it| it.restart(by, turn)),
+        Event::Stop { name, by } => with(services, &name, |it| it.stop(by, turn)),
+        Event::Shutdown => match *mode {
+            Mode::Running => turn.leave = Some(0),
+            Mode::Leaving { .. } | Mode::Killing { .. } | Mode::Gone => {
+                hurry(mode, turn.now);
+                turn.moved = true;
+            }
+        },
     }
 }

@@ -1,7 +1,7 @@
 //! Everything between the words of the core and the kernel, as far as it is about processes.
 //!
 //! [`Processes`] starts, signals and reaps ([`sole`] and [`inbox`] do so for a plain init);
-//! [`signal`] hears what keepup itself is told, [`clock`] tells the time; [`ears`] hears
+//! [`signal`] hears what keepup itself is told, [`clock`] tells the time, [`usage`] measures; [`ears`] hears
 //! what services say of themselves, and [`notify`] speaks to whoever started keepup; [`pages`] keeps
 //! it small; [`state`] and [`leftover`] bridge the gap
 //! between two keepups. Nothing here
@@ -20,6 +20,7 @@ pub mod signal;
 pub mod sockets;
 pub mod sole;
 pub mod state;
+pub mod usage;
 
 mod capture;
 mod child;

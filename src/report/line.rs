@@ -162,7 +162,9 @@ fn operator(end: &End) -> Option<u32> {
         | End::SpawnFailed(_)
         | End::NeverReady(_)
         | End::Unhealthy(_)
-        | End::HeartbeatLost(_) => None,
+        | End::HeartbeatLost(_)
+        | End::OverMemory(_)
+        | End::OverCpu(_) => None,
     }
 }
 

@@ -54,6 +54,8 @@ struct Scraped {
     heartbeat_age: GaugeVec,
     memory: GaugeVec,
     cpu: CounterVec,
+    open_files: GaugeVec,
+    threads: GaugeVec,
     log_bytes: IntCounterVec,
     log_lost: IntCounterVec,
     log_errors: IntCounterVec,
@@ -185,6 +187,13 @@ impl Scraped {
                 let opts = Opts::new(name, "Processor time of its running processes.");
                 registered(all, CounterVec::new(opts, ONE)?)?
             },
+            open_files: gauge(
+                all,
+                "keepup_service_open_files",
+                "Open files of its processes.",
+                ONE,
+            )?,
+            threads: gauge(all, "keepup_service_threads", "Threads of its processes.", ONE)?,
             log_bytes: counter(all, "keepup_log_bytes_total", "Bytes of output it wrote.", ONE)?,
             log_lost: counter(
                 all,
@@ -238,9 +247,16 @@ impl Scraped {
         if let Some(age) = service.heartbeat_age_seconds {
             self.heartbeat_age.with_label_values(name).set(age);
         }
-        if let Some(bytes) = service.memory_bytes {
-            #[expect(clippy::cast_precision_loss, reason = "exact below 8 PiB")]
-            self.memory.with_label_values(name).set(bytes as f64);
+        let figures = [
+            (&self.memory, service.memory_bytes),
+            (&self.open_files, service.open_files),
+            (&self.threads, service.threads),
+        ];
+        for (gauge, figure) in figures {
+            if let Some(figure) = figure {
+                #[expect(clippy::cast_precision_loss, reason = "exact below 8 PiB")]
+                gauge.with_label_values(name).set(figure as f64);
+            }
         }
         if let Some(seconds) = service.cpu_seconds {
             self.cpu.with_label_values(name).inc_by(seconds);
@@ -258,6 +274,8 @@ impl Scraped {
             &self.heartbeat_age,
             &self.memory,
             &self.log_problem,
+            &self.open_files,
+            &self.threads,
         ];
         for gauge in gauges {
             gauge.reset();
@@ -324,6 +342,8 @@ mod tests {
         let full = ServiceStatus {
             heartbeat_age_seconds: Some(1.5),
             memory_bytes: Some(1024),
+            open_files: Some(12),
+            threads: Some(3),
             cpu_seconds: Some(2.25),
             ..service("api")
         };
@@ -344,6 +364,8 @@ mod tests {
             "keepup_service_heartbeat_age_seconds{service=\"api\"} 1.5",
             "keepup_service_memory_bytes{service=\"api\"} 1024",
             "keepup_service_cpu_seconds_total{service=\"api\"} 2.25",
+            "keepup_service_open_files{service=\"api\"} 12",
+            "keepup_service_threads{service=\"api\"} 3",
             "keepup_probe_duration_seconds_count{role=\"liveness\",service=\"api\"} 2",
             "keepup_probe_duration_seconds_bucket{role=\"liveness\",service=\"api\",le=\"0.005\"} 0",
             "keepup_probe_duration_seconds_bucket{role=\"liveness\",service=\"api\",le=\"0.01\"} 2",
@@ -386,6 +408,6 @@ mod tests {
                 assert!(!name.contains(unit), "{name}");
             }
         }
-        assert_eq!(types.len(), 17);
+        assert_eq!(types.len(), 19);
     }
 }

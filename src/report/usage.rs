@@ -4,7 +4,6 @@
 //! long as it likes. Whoever asks waits `WAIT_MAX` at most, and then gets the figures of before.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statvfs::statvfs;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+use crate::os::usage::{memory, open_files, threads, tree};
 use crate::status::{Host, Status};
 
 /// Older figures are shown rather than waiting longer than this.
@@ -20,8 +20,6 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_millis(250);
 /// Figures older than this are not shown.
 const STALE: Duration = Duration::from_secs(30);
-/// Processes looked at in one sample.
-const PROCESSES_MAX: usize = 4096;
 
 /// Samples usage. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,6 +53,8 @@ struct Run {
     memory_bytes: Option<u64>,
     cpu: Duration,
     cpu_percent: Option<f64>,
+    open_files: Option<u64>,
+    threads: Option<u64>,
 }
 
 impl Sampler {
@@ -77,6 +77,8 @@ impl Sampler {
             let cpu = run.cpu.as_secs_f64();
             service.memory_bytes = run.memory_bytes;
             service.cpu_seconds = Some(cpu);
+            service.open_files = run.open_files;
+            service.threads = run.threads;
             // Before the second sample: over the whole of the run.
             let whole = service.uptime_seconds.filter(|it| *it > 0.0).map(|it| 100.0 * cpu / it);
             service.cpu_percent = run.cpu_percent.or(whole).map(tenth);
@@ -154,53 +156,12 @@ fn run(pid: i32, tree: &[i32], system: &System, before: Option<&(Instant, Sample
         let used = cpu.checked_sub(sample.runs.get(&pid)?.cpu)?;
         Some(100.0 * used.as_secs_f64() / at.elapsed().as_secs_f64())
     });
-    let memory: Vec<u64> = tree.iter().filter_map(|it| anonymous_memory(*it)).collect();
+    let memory: Vec<u64> = tree.iter().filter_map(|it| memory(*it)).collect();
     let memory_bytes = (!memory.is_empty()).then(|| memory.iter().sum());
-    Run { memory_bytes, cpu, cpu_percent }
-}
-
-/// A process and all that descends from it.
-fn tree(pid: i32) -> Vec<i32> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(pid) = found.get(next).copied() {
-        next += 1;
-        for child in children(pid) {
-            if found.len() == PROCESSES_MAX {
-                return found;
-            }
-            found.push(child);
-        }
-    }
-    found
-}
-
-/// Source: `proc_pid_task(5)`, `children`.
-fn children(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    let of_task = |path: PathBuf| fs::read_to_string(path.join("children")).unwrap_or_default();
-    tasks
-        .filter_map(Result::ok)
-        .flat_map(|task| {
-            let text = of_task(task.path());
-            text.split_whitespace().filter_map(|it| it.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// What a process shares with no other: pages shared between workers are counted by none.
-///
-/// Source: `proc_pid_status(5)`, `RssAnon` and `VmSwap`.
-fn anonymous_memory(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib = |key: &str| {
-        let line = status.lines().find_map(|it| it.strip_prefix(key))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    let swap = kib("VmSwap:").unwrap_or(0);
-    Some((kib("RssAnon:")? + swap) * 1024)
+    // What cannot be seen of one process makes the sum wrong.
+    let open_files = tree.iter().map(|it| open_files(*it)).sum();
+    let threads = tree.iter().map(|it| threads(*it)).sum();
+    Run { memory_bytes, cpu, cpu_percent, open_files, threads }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
@@ -244,6 +205,8 @@ mod tests {
         let used = all.services[0].memory_bytes.unwrap();
         assert!((100_000..10_000_000_000).contains(&used), "{used}");
         assert!(all.services[0].cpu_percent.is_some());
+        assert!(all.services[0].open_files.unwrap() >= 3);
+        assert!(all.services[0].threads.unwrap() >= 1);
         assert_eq!(all.services[1].memory_bytes, None);
         let host = all.supervisor.host;
         for figure in [host.memory_used_percent, host.disk_used_percent] {
@@ -259,25 +222,5 @@ mod tests {
         sampler.state().under_way = UnderWay::Yes;
         sampler.fill(&mut all).await;
         assert_eq!(all.supervisor.host, Host::default());
-    }
-
-    #[test]
-    fn a_tree_holds_what_descends_from_a_process() {
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "sleep 60 & echo; wait"])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The line comes after the fork.
-        let mut line = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let tree = tree(i32::try_from(child.id()).unwrap());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for pid in &tree[1..] {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL)
-                .unwrap();
-        }
-        assert_eq!(tree.len(), 2);
     }
 }

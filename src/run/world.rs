@@ -24,6 +24,7 @@ use crate::os::ears::{Ears, Heard};
 use crate::os::evidence::Examiner;
 use crate::os::signal::Signals;
 use crate::os::sockets::{Handed, Passed};
+use crate::os::usage::Meter;
 use crate::os::{Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
@@ -63,6 +64,7 @@ pub(super) struct World {
     prober: Prober,
     looker: Looker,
     examiner: Examiner,
+    meter: Meter,
     answers: mpsc::Receiver<Event>,
     signals: Signals,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -99,7 +101,8 @@ impl World {
             metrics,
             prober: Prober::new(tell.clone()),
             looker: Looker::new(tell.clone()),
-            examiner: Examiner::new(tell),
+            examiner: Examiner::new(tell.clone()),
+            meter: Meter::new(tell),
             answers,
             signals,
             requests,
@@ -253,6 +256,11 @@ impl World {
             Effect::Examine { name, pid, ticket } => {
                 self.with(core, &name, |it, service| it.examine(service, pid, ticket));
             }
+            Effect::Measure { name, ticket } => self.with(core, &name, |it, service| {
+                if let Some(pid) = service.pid() {
+                    it.meter.measure(&service.plan.name, ticket, pid.0);
+                }
+            }),
             Effect::Abandon { ticket } => {
                 self.prober.abandon(ticket);
                 if self.asked.remove(&ticket).is_some() {

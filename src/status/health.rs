@@ -14,7 +14,7 @@ use crate::core::event::Short;
 pub enum Level {
     /// All is well.
     Normal,
-    /// The host nears a limit.
+    /// The host, or the memory of a service, nears a limit.
     Warning,
     /// A service is degraded, or one is unhealthy.
     Degraded,
@@ -27,11 +27,15 @@ impl Level {
     /// failure is not healthy, though it has no process that could be asked.
     pub fn of(services: &[ServiceStatus]) -> Level {
         let unhealthy = services.iter().filter(|it| it.is_unhealthy()).count();
-        let degraded = services.iter().any(|it| it.health == Some(Health::Degraded));
+        let degraded = |it: &&ServiceStatus| it.health == Some(Health::Degraded);
+        let warned = services.iter().filter(degraded).any(|it| it.uses_much);
+        let degraded = services.iter().filter(degraded).any(|it| !it.uses_much);
         if unhealthy > 1 || services.iter().any(ServiceStatus::is_given_up) {
             Level::Critical
         } else if unhealthy == 1 || degraded {
             Level::Degraded
+        } else if warned {
+            Level::Warning
         } else {
             Level::Normal
         }

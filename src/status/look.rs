@@ -59,6 +59,7 @@ impl ServiceStatus {
             probes: probes(service),
             // An attempt that succeeds is well, although it is not stable yet.
             given_up: service.gave_up.is_some() && up_since.is_none(),
+            uses_much: health.is_some_and(core::health::Health::uses_much),
             awaits: awaits(core, service),
             ..ServiceStatus::down(&service.plan)
         }

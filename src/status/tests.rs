@@ -24,6 +24,8 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         next_start_in_seconds: None,
         memory_bytes: None,
         cpu_percent: None,
+        open_files: None,
+        threads: None,
         uptime_percent_24h: None,
         heartbeat_age_seconds: None,
         errors_last_hour: None,
@@ -32,6 +34,7 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         last_end: None,
         probes: Vec::new(),
         given_up: false,
+        uses_much: false,
         trouble: None,
         awaits: None,
         cpu_seconds: None,
@@ -105,7 +108,8 @@ fn every_field_is_present_and_null_when_unknown() {
         r#""services":[{"name":"api","want":"up","state":"up","health":"healthy","ready":true,"#,
         r#""pid":4711,"run":3,"uptime_seconds":93.5,"restarts":2,"failures_in_row":0,"#,
         r#""restarts_in_window":2,"max_restarts":10,"next_start_in_seconds":null,"#,
-        r#""memory_bytes":null,"cpu_percent":null,"uptime_percent_24h":null,"#,
+        r#""memory_bytes":null,"cpu_percent":null,"open_files":null,"threads":null,"#,
+        r#""uptime_percent_24h":null,"#,
         r#""heartbeat_age_seconds":null,"errors_last_hour":3,"log":{"bytes":5,"lines_lost":2,"#,
         r#""problem":"cannot write","since":"2026-01-02T03:04:05.678Z"},"status_text":null,"#,
         r#""last_end":{"reason":"exited","exit":{"code":null,"#,
@@ -118,8 +122,8 @@ fn every_field_is_present_and_null_when_unknown() {
         r#"{"name":"idle","want":"down","state":"down","health":null,"ready":false,"pid":null,"#,
         r#""run":0,"uptime_seconds":null,"restarts":2,"failures_in_row":0,"#,
         r#""restarts_in_window":2,"max_restarts":10,"next_start_in_seconds":null,"#,
-        r#""memory_bytes":null,"cpu_percent":null,"uptime_percent_24h":null,"#,
-        r#""heartbeat_age_seconds":null,"errors_last_hour":null,"#,
+        r#""memory_bytes":null,"cpu_percent":null,"open_files":null,"threads":null,"#,
+        r#""uptime_percent_24h":null,"heartbeat_age_seconds":null,"errors_last_hour":null,"#,
         r#""log":{"bytes":0,"lines_lost":0,"problem":null,"since":null},"status_text":null,"#,
         r#""last_end":{"reason":"asked","exit":null,"#,
         r#""at":"2026-01-02T03:04:05.678Z","incident":null},"probes":[]}]}"#,
@@ -137,10 +141,13 @@ fn the_level_follows_the_worst_service() {
     let crashed = ServiceStatus { health: None, state: State::Backoff, ..service("d") };
     let failed = ServiceStatus { health: None, state: State::Failed, ..service("e") };
     let retried = ServiceStatus { given_up: true, ..crashed.clone() };
+    let fat = ServiceStatus { uses_much: true, ..degraded.clone() };
     let level = |them: &[&ServiceStatus]| {
         Level::of(&them.iter().map(|it| (*it).clone()).collect::<Vec<_>>())
     };
     assert_eq!(level(&[&well]), Level::Normal);
+    assert_eq!(level(&[&well, &fat]), Level::Warning);
+    assert_eq!(level(&[&fat, &degraded]), Level::Degraded);
     assert_eq!(level(&[&well, &degraded]), Level::Degraded);
     assert_eq!(level(&[&well, &unhealthy]), Level::Degraded);
     assert_eq!(level(&[&crashed]), Level::Degraded);

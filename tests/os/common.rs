@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keepup::core::event::{Event, Exit, Pid};
 use keepup::os::{Happening, Output, Processes, Stream};
-use keepup::plan::{Logs, OnCap, Policy, Restart, Rewrite, Scope, Service, Signal};
+use keepup::plan::{Logs, OnCap, Policy, Resources, Restart, Rewrite, Scope, Service, Signal};
 
 /// For everything that a test waits for together.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -117,6 +117,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         hang_signal: None,
         evidence_timeout: Duration::from_secs(1),
         rewrite: Rewrite::default(),
+        resources: Resources::default(),
         restart: Restart {
             policy: Policy::Always,
             delay: LIMIT,

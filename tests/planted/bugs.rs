@@ -16,6 +16,10 @@ const fn health(name: &'static str, old: &'static str, new: &'static str) -> Bug
     Bug { name, file: "core/health.rs", old, new }
 }
 
+const fn usage(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/usage.rs", old, new }
+}
+
 const fn heartbeat(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/heartbeat.rs", old, new }
 }
@@ -131,6 +135,18 @@ pub(crate) const BUGS: &[Bug] = &[
         old: "1.0 + jitter * self.fraction()",
         new: "1.0 - jitter * self.fraction()",
     },
+    usage("a spike of memory kills", "const LOOKS_ABOVE: u32 = 2;", "const LOOKS_ABOVE: u32 = 1;"),
+    usage(
+        "a pause of a busy processor is forgotten",
+        "            self.busy_since = None;\n            return None;",
+        "            return None;",
+    ),
+    usage(
+        "a warning of memory comes and goes",
+        "if self.much.is_some() { warn - warn / 20 } else { warn }",
+        "warn",
+    ),
+    usage("a late measurement is heeded", "if self.look != Look::Asked(ticket) {", "if false {"),
     health(
         "all services are asked in step",
         "            turn.numbers.part(probe.interval)",
@@ -452,8 +468,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     supervisor(
         "a second shutdown is ignored",
-        "                    hurry(&mut self.mode, now);\n                    turn.moved = true;",
-        "                    turn.moved = true;",
+        "                hurry(mode, turn.now);\n                turn.moved = true;",
+        "                turn.moved = true;",
     ),
     supervisor(
         "what failed does not show in the exit code",

@@ -28,6 +28,7 @@ mod oom;
 mod plain_init;
 mod policy;
 mod probes;
+mod resources;
 mod run_command;
 mod snippet;
 mod spawn;

@@ -22,7 +22,7 @@ const PROBE_ROOMS: [&str; 4] = ["probe", "http", "file", "trust"];
 /// file, what it needs beside the key, and the sources that look its keys up.
 const TABLES: [(&str, &str, &str, &[&str]); 6] = [
     ("supervisor", "[supervisor]", "", &["supervisor"]),
-    ("service", "[service.api]", "", &["service"]),
+    ("service", "[service.api]", "", &["service", "resources"]),
     ("restart", "[service.api.restart]", "", &["restart"]),
     ("probe", "[service.api.liveness]", "http = \"http://127.0.0.1:8000/\"", &PROBE_ROOMS),
     ("heartbeat", "[service.api.heartbeat]", "file = \"beat\"", &["heartbeat"]),
@@ -226,7 +226,8 @@ fn status() -> Status {
         r#""services":[{"name":"api","want":"up","state":"up","health":"healthy","ready":true,"#,
         r#""pid":1,"run":1,"uptime_seconds":1.0,"restarts":1,"failures_in_row":1,"#,
         r#""restarts_in_window":1,"max_restarts":1,"next_start_in_seconds":1.0,"#,
-        r#""memory_bytes":1,"cpu_percent":1.0,"uptime_percent_24h":1.0,"#,
+        r#""memory_bytes":1,"cpu_percent":1.0,"open_files":1,"threads":1,"#,
+        r#""uptime_percent_24h":1.0,"#,
         r#""heartbeat_age_seconds":1.0,"errors_last_hour":1,"log":{"bytes":1,"lines_lost":1,"#,
         r#""problem":"p","since":"2026-01-02T03:04:05.678Z"},"last_end":{"reason":"exited","exit":{"code":1,"#,
         r#""signal":"SIGKILL","core_dumped":false,"oom":false,"text":"t"},"#,

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Event, Exit, News};
+use keepup::core::event::{Event, Exit, News, Used};
 use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
 
 use crate::plans::{errors, heartbeat, ms, need, plan, probe, s, service, socket, watchdog};
 use crate::script::{
-    Aside, Reply, Run, Says, erred, miss, miss_of, pass_in, restart, silence, start, stop,
+    Aside, Reply, Run, Says, erred, miss, miss_of, pass_in, restart, silence, start, stop, used,
 };
 use crate::world::{Sim, Stall};
 
@@ -107,6 +107,11 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         it.restart = restart_plan(chance);
         it.logs.errors = chance.maybe(3, |_| errors(20));
         it.probes = (0..chance.below(4)).map(|_| any_probe(chance)).collect();
+        it.resources.max_memory = chance.maybe(4, |chance| (10 + chance.below(90)) << 20);
+        it.resources.warn_memory = chance.maybe(4, |chance| (1 + chance.below(50)) << 20);
+        it.resources.max_cpu =
+            chance.maybe(4, |chance| u32::try_from(1 + chance.below(99)).unwrap());
+        it.resources.max_cpu_for = chance.time(s(20));
         it.heartbeat = chance.maybe(4, |chance| {
             let degraded = ms(500) + chance.time(s(10));
             let form = chance.of(&[heartbeat, heartbeat, watchdog]);
@@ -160,6 +165,11 @@ fn any_aside(chance: &mut Chance) -> Aside {
     }
 }
 
+fn any_use(chance: &mut Chance, nth: u64) -> (Duration, Used) {
+    let cpu = f64::from(u32::try_from(chance.below(120)).unwrap());
+    (s(20) * u32::try_from(nth).unwrap(), used(chance.below(120), cpu))
+}
+
 fn any_run(chance: &mut Chance, probes: usize) -> Run {
     let replies = |chance: &mut Chance| -> Vec<(Duration, Reply)> {
         let mut replies: Vec<_> =
@@ -187,6 +197,7 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         beats: (0..u32::try_from(chance.below(30)).unwrap()).map(|nth| beats * nth).collect(),
         hangs: chance.maybe(5, |it| it.time(s(60))),
         look_takes: chance.maybe(3, |it| it.time(s(2))).unwrap_or_default(),
+        uses: (0..chance.below(4)).map(|nth| any_use(chance, nth)).collect(),
         looks_hang: chance.maybe(10, |it| it.time(s(60))),
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keepup::plan::{
     Errors, ExitMatch, Heartbeat, HttpAddress, Level, Logs, OnCap, OwnLogFormat, Plan, Policy,
-    Probe, ProbeKind, Question, Restart, Rewrite, Role, Scope, Service, Signal, Socket, Supervisor,
-    WaitFor,
+    Probe, ProbeKind, Question, Resources, Restart, Rewrite, Role, Scope, Service, Signal, Socket,
+    Supervisor, WaitFor,
 };
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -68,6 +68,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         hang_signal: None,
         evidence_timeout: s(1),
         rewrite: Rewrite::default(),
+        resources: Resources::default(),
         restart: restart_defaults(),
         probes: Vec::new(),
         heartbeat: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Event, Exit, Miss, News};
+use keepup::core::event::{Answer, Event, Exit, Miss, News, Used};
 use keepup::plan::{Class, Signal};
 
 use crate::plans::{ms, s};
@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) hangs: Option<Duration>,
     /// How long a look at its heartbeat file takes.
     pub(crate) look_takes: Duration,
+    /// What its processes use: from when on, and how much.
+    pub(crate) uses: Vec<(Duration, Used)>,
     /// From then on the file system of its heartbeat file hangs.
     pub(crate) looks_hang: Option<Duration>,
 }
@@ -99,8 +101,14 @@ pub(crate) fn well() -> Run {
         says: Vec::new(),
         hangs: None,
         look_takes: Duration::ZERO,
+        uses: Vec::new(),
         looks_hang: None,
     }
+}
+
+/// Memory in MiB, and percent of a processor.
+pub(crate) fn used(memory: u64, cpu: f64) -> Used {
+    Used { memory: Some(memory << 20), cpu: Some(cpu) }
 }
 
 pub(crate) fn exits(after: Duration, code: u8) -> Run {

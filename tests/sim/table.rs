@@ -252,6 +252,7 @@ impl Bench {
             Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
             Effect::Answered { .. }
             | Effect::Look { .. }
+            | Effect::Measure { .. }
             | Effect::Save
             | Effect::Note { .. }
             | Effect::Stalled { .. } => {

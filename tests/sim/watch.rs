@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time,
+    Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time, Used,
 };
 use keepup::core::{Remembered, State, Supervisor, Want};
 use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service, Signal};
@@ -29,6 +29,8 @@ pub(crate) struct Watch {
     asked: BTreeMap<Ticket, (Name, Option<usize>)>,
     /// Which hooks run, and were they killed?
     hooks: BTreeMap<Ticket, (Name, HookKind, bool)>,
+    /// Measurements of present runs that have not come back.
+    measured: BTreeMap<Ticket, Name>,
     shutdown_timeout: Duration,
     leaving_since: Option<Time>,
     /// keepup was asked to end.
@@ -59,6 +61,8 @@ struct Watched {
     /// It said in this run that it is not well; that it is ending, and when.
     triggered: bool,
     ends_since: Option<Time>,
+    /// Measurements of this run that showed too much memory, in a row, and too busy a processor.
+    above: (u32, u32),
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
     misses: Vec<(u32, bool)>,
     /// Its `pre_start` passed, and its `post_stop` ended.
@@ -118,6 +122,7 @@ impl Watch {
                 seen: None,
                 triggered: false,
                 ends_since: None,
+                above: (0, 0),
                 misses: Vec::new(),
                 prepared: false,
                 tidied: false,
@@ -129,6 +134,7 @@ impl Watch {
             services: plan.services.iter().map(watched).collect(),
             asked: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            measured: BTreeMap::new(),
             shutdown_timeout: plan.supervisor.shutdown_timeout,
             leaving_since: None,
             ending: false,
@@ -193,6 +199,10 @@ impl Watch {
                 let Some((name, _)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
                 watched.seen = watched.seen.max(watched.looked);
+            }
+            Event::Usage { ticket, used, .. } => {
+                let Some(name) = self.measured.remove(ticket) else { return Expect::Nothing };
+                self.of(&name).uses(*used);
             }
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
                 let again = core.service(name).is_some_and(
@@ -280,6 +290,11 @@ impl Watch {
                 let lives = processes.get(pid).is_some_and(|it| it.main_lives && !it.stopping);
                 ensure(lives, "a look at a process that is gone, or on its way out")
             }
+            Effect::Measure { name, ticket } => {
+                ensure(!self.measured.values().any(|it| it == name), "it is measured twice")?;
+                let before = self.measured.insert(*ticket, name.clone());
+                ensure(before.is_none(), "a ticket is given out twice")
+            }
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
                 Some((_, None | Some(NEEDS..))) => Ok(()),
                 Some((name, Some(nth))) => {
@@ -342,6 +357,9 @@ impl Watch {
 
     fn said(&mut self, now: Time, name: &Name, note: &Note) -> Verdict {
         let leaving = self.ending || self.leaving_since.is_some();
+        if let Note::Up { .. } = note {
+            self.measured.retain(|_, it| it != name);
+        }
         let watched = self.of(name);
         match note {
             Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
@@ -350,6 +368,7 @@ impl Watch {
                 watched.up_at = now;
                 (watched.touched, watched.looked, watched.seen) = (None, None, None);
                 (watched.triggered, watched.ends_since) = (false, None);
+                watched.above = (0, 0);
                 watched.misses = vec![(0, false); watched.plan.probes.len()];
             }
             Note::Backoff { delay, .. } => watched.follows = Follows::Restart { at: now + *delay },
@@ -525,6 +544,14 @@ impl Watched {
         }
     }
 
+    fn uses(&mut self, used: Used) {
+        let limits = self.plan.resources;
+        let much = limits.max_memory.is_some_and(|max| Some(max) < used.memory);
+        let busy = limits.max_cpu.zip(used.cpu).is_some_and(|it| f64::from(it.0) < it.1);
+        self.above.0 = if much { self.above.0 + 1 } else { 0 };
+        self.above.1 = if busy { self.above.1 + 1 } else { 0 };
+    }
+
     /// Has the world given a reason for this end?
     fn has_reason(&self, now: Time, end: &End) -> Verdict {
         match end {
@@ -545,6 +572,11 @@ impl Watched {
                 let limit = self.plan.heartbeat.as_ref().map(|it| it.unhealthy_after);
                 let lost = self.seen.zip(limit).is_some_and(|(at, limit)| at + limit <= now);
                 ensure(lost, "a run ends for a heartbeat that it had, or never had")
+            }
+            End::OverMemory(_) => ensure(2 <= self.above.0, "a run ends for one spike of memory"),
+            End::OverCpu(_) => {
+                let long = self.up_at + self.plan.resources.max_cpu_for <= now;
+                ensure(long && 1 <= self.above.1, "a run ends for a processor that was idle")
             }
             End::Exited(_) | End::SpawnFailed(_) | End::Asked(_) => Ok(()),
         }

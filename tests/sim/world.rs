@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, Event, Exit, HookKind, Pid, Short, Sight, SpawnFailure, Ticket, Time,
+    Answer, Effect, Event, Exit, HookKind, Pid, Short, Sight, SpawnFailure, Ticket, Time, Used,
 };
 use keepup::core::tell::Tell;
 use keepup::core::{Remembered, State, Supervisor};
@@ -80,6 +80,7 @@ enum Due {
     Answers { name: Name, ticket: Ticket, answer: Answer, took: Duration },
     Sees { name: Name, ticket: Ticket, sight: Sight },
     Examined { name: Name, ticket: Ticket },
+    Measures { name: Name, ticket: Ticket, used: Used },
     Touches(Pid),
     Says(Pid, Says),
 }
@@ -330,6 +331,9 @@ impl Sim {
                     });
                 }
             }
+            Due::Measures { name, ticket, used } => {
+                self.send(Event::Usage { name, ticket, used });
+            }
             Due::Touches(pid) => {
                 // On a file system that hangs it cannot touch anything either.
                 let touches = |it: &&Process| {
@@ -360,6 +364,7 @@ impl Sim {
                 | Due::Sees { .. }
                 | Due::Examined { .. }
                 | Due::Touches(_)
+                | Due::Measures { .. }
                 | Due::Says(..) => ((at + gap, nth), due),
             };
             self.agenda = agenda.into_iter().map(shift).collect();
@@ -451,6 +456,7 @@ impl Sim {
                     self.plan(takes, Due::Examined { name, ticket });
                 }
             }
+            Effect::Measure { name, ticket } => self.measure(name, ticket),
             Effect::Abandon { .. } | Effect::Answered { .. } | Effect::Save => {}
             Effect::Note { name, note } => self.write(&format!("{name} {note}")),
             Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
@@ -559,6 +565,14 @@ impl Sim {
         if let Some(answer) = answer {
             self.plan(took, Due::Answers { name, ticket, answer, took });
         }
+    }
+
+    fn measure(&mut self, name: Name, ticket: Ticket) {
+        let process = self.process(&name);
+        let age = self.now - process.since;
+        let used = process.run.uses.iter().rev().find(|(from, _)| *from <= age);
+        let used = used.map(|it| it.1).unwrap_or_default();
+        self.plan(Duration::from_millis(10), Due::Measures { name, ticket, used });
     }
 
     fn look(&mut self, name: Name, ticket: Ticket) {

@@ -154,8 +154,8 @@ fn a_look_at_an_earlier_run_says_nothing_of_the_next() {
         it.restart.delay = ms(100);
         it.evidence_timeout = ms(200);
     });
-    // The first look comes back at 7.51 s, while the second run is looked at.
-    let first = hung(|it| it.examined = Some(s(4)));
+    // The first look comes back at 6.31 s, while the second run is looked at.
+    let first = hung(|it| it.examined = Some(ms(2_800)));
     let second = hung(|it| it.examined = None);
     let mut sim = Sim::new([(api, vec![first, second])]);
     sim.run_until(s(9));
@@ -163,7 +163,7 @@ fn a_look_at_an_earlier_run_says_nothing_of_the_next() {
         &["api unhealthy", "api stopping"],
         "3.510 api unhealthy: tcp liveness:80: timed out after 500ms
          3.710 api stopping (unhealthy: tcp liveness:80: timed out after 500ms): sent SIGTERM, KILL follows in 8s
-         7.420 api unhealthy: tcp liveness:80: timed out after 500ms
-         7.620 api stopping (unhealthy: tcp liveness:80: timed out after 500ms): sent SIGTERM, KILL follows in 8s",
+         6.183 api unhealthy: tcp liveness:80: timed out after 500ms
+         6.383 api stopping (unhealthy: tcp liveness:80: timed out after 500ms): sent SIGTERM, KILL follows in 8s",
     );
 }

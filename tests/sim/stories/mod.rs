@@ -14,5 +14,6 @@ mod sockets;
 mod starting;
 mod stopping;
 mod told;
+mod usage;
 mod waiting;
 mod words;

@@ -1,0 +1,68 @@
+//! What services use: measured of their whole tree, and bounded.
+
+use serde_json::Value;
+
+use crate::harness::{Keepup, shell};
+use crate::world::wait_until;
+
+/// Holds this many MiB, in a process of its own.
+fn holds(mebibytes: u32) -> String {
+    let eat = format!("import time; x = b'x' * ({mebibytes} << 20); time.sleep(1000)");
+    format!("python3 -c \"{eat}\" & wait")
+}
+
+#[test]
+fn a_service_whose_children_take_too_much_memory_is_restarted_with_the_figure_in_the_reason() {
+    let script = format!("test -e calm && exec sleep 1000; {}", holds(80));
+    let keys = "max_memory = \"60MiB\"\n[service.api.restart]\ndelay = \"10ms\"\n";
+    let mut keepup = Keepup::start(&shell("api", &script, keys));
+    keepup.up("api");
+    keepup.folder.write("calm", "");
+    let unhealthy = keepup.event("api", "unhealthy");
+    let why = unhealthy["why"].as_str().unwrap();
+    assert!(why.starts_with("uses 8") && why.ends_with("MiB, max_memory is 60 MiB"), "{why}");
+    let ended = keepup.event("api", "ended");
+    assert_eq!(ended["reason"], "over-memory");
+    assert_eq!(keepup.event("api", "backoff")["failures"], 1);
+    keepup.up("api");
+    assert_eq!(keepup.service("api")["last_end"]["reason"], "over-memory");
+    keepup.end();
+}
+
+#[test]
+fn much_memory_is_a_warning() {
+    let keys = "warn_memory = \"30MiB\"\n";
+    let mut keepup = Keepup::start(&shell("api", &holds(40), keys));
+    let degraded = keepup.event("api", "degraded");
+    assert!(degraded["why"].as_str().unwrap().ends_with("warn_memory is 30 MiB"), "{degraded}");
+    let status = keepup.status();
+    assert_eq!(status["supervisor"]["level"], "warning");
+    let api = &status["services"][0];
+    assert_eq!(
+        (&api["health"], &api["ready"], &api["run"]),
+        (&"degraded".into(), &true.into(), &1.into())
+    );
+    wait_until("the figures are there", || {
+        let api = keepup.service("api");
+        // A shell and a python, three streams each.
+        let at_least = |key: &str, least: u64| api[key].as_u64().is_some_and(|it| least <= it);
+        at_least("memory_bytes", 40 << 20) && at_least("open_files", 6) && at_least("threads", 2)
+    });
+}
+
+#[test]
+fn a_service_that_spins_for_too_long_is_restarted() {
+    // On a busy machine it gets but a small part of a processor.
+    let keys = "max_cpu = \"5%\"\nmax_cpu_for = \"2s\"\n[service.api.restart]\ndelay = \"10ms\"\n";
+    let script = "test -e calm && exec sleep 1000; python3 -c 'while True: pass' & wait";
+    let mut keepup = Keepup::start(&shell("api", script, keys));
+    keepup.up("api");
+    keepup.folder.write("calm", "");
+    let unhealthy = keepup.event("api", "unhealthy");
+    let why = unhealthy["why"].as_str().unwrap();
+    assert!(why.contains("% of a processor, max_cpu is 5%, for "), "{why}");
+    assert_eq!(keepup.event("api", "ended")["reason"], "over-cpu");
+    keepup.up("api");
+    assert_eq!(keepup.events("api", "unhealthy").len(), 1);
+    assert_ne!(keepup.service("api")["pid"], Value::Null);
+}
