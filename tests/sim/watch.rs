@@ -290,11 +290,7 @@ impl Watch {
                 let lives = processes.get(pid).is_some_and(|it| it.main_lives && !it.stopping);
                 ensure(lives, "a look at a process that is gone, or on its way out")
             }
-            Effect::Measure { name, ticket } => {
-                ensure(!self.measured.values().any(|it| it == name), "it is measured twice")?;
-                let before = self.measured.insert(*ticket, name.clone());
-                ensure(before.is_none(), "a ticket is given out twice")
-            }
+            Effect::Measure { name, ticket } => self.measures(name, *ticket),
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
                 Some((_, None | Some(NEEDS..))) => Ok(()),
                 Some((name, Some(nth))) => {
@@ -309,6 +305,12 @@ impl Watch {
             | Effect::Stalled { .. }
             | Effect::Exit { .. } => Ok(()),
         }
+    }
+
+    fn measures(&mut self, name: &Name, ticket: Ticket) -> Verdict {
+        ensure(!self.measured.values().any(|it| it == name), "it is measured twice")?;
+        let before = self.measured.insert(ticket, name.clone());
+        ensure(before.is_none(), "a ticket is given out twice")
     }
 
     fn hook_starts(
