@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::thread;
+use std::time::Duration;
 
 use crate::core::event::Pid;
 use crate::plan::Signal;
@@ -12,6 +14,11 @@ use crate::plan::Signal;
 /// More of an environment than this is not looked at, in bytes; the marker stands at its end, and
 /// the kernel allows no more than this by default.
 const ENVIRON_MAX: u64 = 2 << 20;
+
+/// A program that is being loaded is looked at again so often, and so much later each time: longer
+/// than a load takes that does not hang.
+const LOADING_LOOKS_MAX: u32 = 500;
+const LOADING_WAIT: Duration = Duration::from_millis(1);
 
 /// The part of `/proc/PID/stat` that matters here. Source: `proc_pid_stat(5)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +39,16 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
-    fn parse(text: &[u8]) -> Option<Stat> {
+    /// Those from the third on.
+    fn fields(text: &[u8]) -> Option<Vec<&str>> {
         // The program's name stands in parentheses and may contain anything, these included.
         let end = text.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(rest.split_ascii_whitespace().collect())
+    }
+
+    fn parse(text: &[u8]) -> Option<Stat> {
+        let fields = Stat::fields(text)?;
         let pid = |place: usize| fields.get(place)?.parse().ok().map(Pid);
         Some(Stat {
             state: *fields.first()?.as_bytes().first()?,
@@ -91,10 +103,37 @@ pub(crate) fn all() -> impl Iterator<Item = Pid> {
 }
 
 /// The environment that a process was started with. May hang: not for the loop.
+///
+/// While the kernel loads another program into a process, that has none for a moment; it is waited
+/// for, since whoever is marked must not pass for unmarked.
 pub(crate) fn environ(pid: Pid) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_MAX).read_to_end(&mut bytes)?;
+    for _ in 0..LOADING_LOOKS_MAX {
+        fs::File::open(format!("/proc/{pid}/environ"))?
+            .take(ENVIRON_MAX)
+            .read_to_end(&mut bytes)?;
+        if !bytes.is_empty() || has_no_environ(pid) {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells that a program is loaded")]
+        thread::sleep(LOADING_WAIT);
+    }
     Ok(bytes)
+}
+
+/// Is there none, for good? Source: fields 23, 50 and 51 of `proc_pid_stat(5)`.
+fn has_no_environ(pid: Pid) -> bool {
+    let Ok(text) = fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let number = |field: usize| {
+        let fields = Stat::fields(&text)?;
+        fields.get(field - 3)?.parse::<u64>().ok()
+    };
+    let (Some(memory), Some(start), Some(end)) = (number(23), number(50), number(51)) else {
+        return true;
+    };
+    let is_dead_or_of_the_kernel = memory == 0;
+    let is_loading = end == 0;
+    is_dead_or_of_the_kernel || (!is_loading && start == end)
 }
 
 /// A name for this boot of the machine; empty if it cannot be known.
@@ -127,6 +166,25 @@ mod tests {
         assert_eq!(Stat::parse(text), Some(wanted));
         assert_eq!(Stat::parse(b"42 (a S 7"), None);
         assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn whoever_loads_program_after_program_is_marked_all_the_time() {
+        let mut restless = std::process::Command::new("sh")
+            .args(["-c", "exec sh -c \"$0\" \"$0\"", "exec sh -c \"$0\" \"$0\""])
+            .env_clear()
+            .env("MARKED", "yes")
+            .spawn()
+            .unwrap();
+        let pid = Pid(i32::try_from(restless.id()).unwrap());
+        let unmarked = (0..20000).filter(|_| {
+            let environ = environ(pid).unwrap();
+            !environ.split(|&byte| byte == 0).any(|it| it == b"MARKED=yes")
+        });
+        let unmarked = unmarked.count();
+        restless.kill().unwrap();
+        restless.wait().unwrap();
+        assert_eq!(unmarked, 0);
     }
 
     #[test]

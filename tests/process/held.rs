@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Folder, KEEPUP, Keepup, set_mode, shell, supervisor};
 use crate::world::{
-    exchange, free_port, is_root, kill, lives, repository, uvicorn, venv, wait_until,
+    environ, exchange, free_port, is_root, kill, lives, repository, uvicorn, venv, wait_until,
 };
 
 /// Says its pid to everybody who connects to any of its sockets.
@@ -383,10 +383,10 @@ fn a_socket_of_systemd_is_passed_on_with_its_name() {
     let mut keepup = Keepup::launch(folder, command);
     let pid = keepup.up("api");
     assert_eq!(Target::Tcp("127.0.0.1", port).ask().unwrap(), pid);
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    let environ = String::from_utf8_lossy(&environ).into_owned();
-    assert!(environ.contains("LISTEN_FDS=1\0"), "{environ}");
-    assert!(environ.contains("LISTEN_FDNAMES=http\0"), "{environ}");
+    let environ = environ(pid);
+    for wanted in ["LISTEN_FDS=1", "LISTEN_FDNAMES=http"] {
+        assert!(environ.iter().any(|it| it == wanted), "{environ:?}");
+    }
     let why = keepup.event("absent", "ended")["text"].to_string();
     assert!(why.contains("only admin, http"), "{why}");
     // It is still there after a stop: keepup could not open it again.

@@ -3,12 +3,7 @@
 use std::fs;
 
 use crate::harness::{Folder, KEEPUP, Keepup, set_mode, shell, supervisor};
-use crate::world::{is_root, proc_status, wait_until};
-
-fn environ(pid: i32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    String::from_utf8(bytes).unwrap().split_terminator('\0').map(str::to_owned).collect()
-}
+use crate::world::{environ, is_root, proc_status, wait_until};
 
 fn variable(environ: &[String], name: &str) -> Option<String> {
     let mut values = environ.iter().filter_map(|it| it.strip_prefix(name)?.strip_prefix('='));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Folder, Keepup, set_mode, shell, supervisor};
-use crate::world::{at, is_root, lives, proc_status, wait, wait_until};
+use crate::world::{at, environ, is_root, lives, proc_status, wait, wait_until};
 
 /// What a script begins with: `say` sends one message.
 const PREAMBLE: &str = "\
@@ -35,10 +35,8 @@ fn one(script: &str, more: &str) -> Keepup {
 
 /// The socket of a running service, from its environment.
 fn socket_of(pid: i32) -> PathBuf {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    let mut lines = environ.split(|&byte| byte == 0);
-    let path = lines.find_map(|it| it.strip_prefix(b"NOTIFY_SOCKET=")).unwrap();
-    PathBuf::from(String::from_utf8(path.to_vec()).unwrap())
+    let environ = environ(pid);
+    PathBuf::from(environ.iter().find_map(|it| it.strip_prefix("NOTIFY_SOCKET=")).unwrap())
 }
 
 /// The processor time of a process, in hundredths of a second.

@@ -48,6 +48,17 @@ pub(crate) fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// The environment of a process, a variable each. It has none while its program is being loaded, and
+/// keepup learns of a start before that is over.
+pub(crate) fn environ(pid: i32) -> Vec<String> {
+    let mut bytes = Vec::new();
+    wait_until("it has an environment", || {
+        bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        !bytes.is_empty()
+    });
+    String::from_utf8_lossy(&bytes).split_terminator('\0').map(str::to_owned).collect()
+}
+
 /// A line of `/proc/PID/status`.
 pub(crate) fn proc_status(pid: i32, key: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
