@@ -151,7 +151,7 @@ fn a_disk_that_hangs_from_the_start_and_to_the_end_holds_nobody_up() {
     let tail = world.logs.tail(&name("api"), 1).unwrap();
     let start = Instant::now();
     world.logs.finish(Duration::from_millis(200));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
     drop(frozen);
     assert!(tail.read()[0].starts_with(b"line 0004999"));
     wait_until("what was kept", || folder.read("disk/sub/api.log").as_bytes() == lines(0..5_000));
@@ -170,7 +170,7 @@ fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
     let out = world.add("api", &plan);
     let all = lines(0..50_000);
     let took = write_aside(out.try_clone().unwrap(), all).recv_timeout(LIMIT).unwrap();
-    assert!(took < Duration::from_secs(5), "the service was held up for {took:?}");
+    assert!(took < Duration::from_secs(20), "the service was held up for {took:?}");
     world.drain("api");
     let lost = world.lost("api");
     assert!(lost > 40_000, "{lost}");

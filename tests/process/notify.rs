@@ -78,17 +78,17 @@ fn ready_status_and_reloading_are_heard_and_others_wait_for_it() {
 
 #[test]
 fn a_watchdog_is_told_how_often_and_restarted_when_it_falls_silent() {
-    let script = "assert os.environ['WATCHDOG_USEC'] == '600000'\n\
+    let script = "assert os.environ['WATCHDOG_USEC'] == '2000000'\n\
                   assert os.environ['WATCHDOG_PID'] == str(os.getpid())\n\
                   for _ in range(20):\n    say('WATCHDOG=1'); time.sleep(0.05)\n\
                   print('silent', flush=True)\ntime.sleep(1000)\n";
-    let more = "[service.api.heartbeat]\nunhealthy_after = \"600ms\"\n\
+    let more = "[service.api.heartbeat]\nunhealthy_after = \"2s\"\n\
                 [service.api.restart]\ndelay = \"10ms\"\n";
     let mut keepup = one(script, more);
     let ready = keepup.event("api", "ready");
     let unhealthy = keepup.event("api", "unhealthy");
     let took = at(&unhealthy) - at(&ready);
-    assert!((1500..4000).contains(&took), "{took} ms: {unhealthy}");
+    assert!((2900..15_000).contains(&took), "{took} ms: {unhealthy}");
     assert!(unhealthy["why"].as_str().unwrap().contains("WATCHDOG=1"), "{unhealthy}");
     assert_eq!(keepup.event("api", "ended")["reason"], "heartbeat-lost");
     keepup.event("api", "ready");
@@ -116,11 +116,12 @@ fn a_stop_may_take_longer_if_the_service_asks_for_it() {
     let script = "import signal\n\
                   def stop(*_):\n    say('EXTEND_TIMEOUT_USEC=20000000')\n    open('stopping', 'w').close()\n    until('go')\n    sys.exit(0)\n\
                   signal.signal(signal.SIGTERM, stop)\nsay('READY=1')\nwhile True: time.sleep(1000)\n";
-    let mut keepup = one(script, "notify = true\nstop_timeout = \"100ms\"");
+    let mut keepup = one(script, "notify = true\nstop_timeout = \"2s\"");
     keepup.event("api", "ready");
     keepup.ask(&["stop", "--no-wait", "api"]);
     wait_until("it is stopping", || keepup.folder.path("stopping").exists());
-    wait(Duration::from_millis(300));
+    // Longer than it would have had.
+    wait(Duration::from_millis(2200));
     keepup.folder.write("go", "");
     let ended = keepup.event("api", "ended");
     assert_eq!(ended["exit"]["code"], 0, "{ended}");

@@ -33,7 +33,7 @@ class FastAPI:\n\
 
 /// How long it may be silent, and what a busy machine may add, in milliseconds.
 const UNHEALTHY_AFTER: i64 = 2500;
-const SLACK: i64 = 1000;
+const SLACK: i64 = 5000;
 
 /// It beats once a second, so the last beat may have been that long ago.
 const BEAT: i64 = 1000;
