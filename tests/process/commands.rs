@@ -208,7 +208,8 @@ fn whoever_waits_or_follows_hears_the_end() {
     events.next().unwrap().unwrap();
     let waiting = client(&["restart", "api"]);
     keepup.event_with("api", "starting", |it| it["by"].is_number());
-    keepup.end();
+    keepup.signal(libc::SIGTERM);
+    assert_eq!(keepup.wait_code(), 0, "{}", keepup.said());
     let output = waiting.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -94,7 +94,8 @@ fn metrics_have_the_promised_names_and_parse() {
         [service.api.warning]\nexec = [\"sleep\", \"1000\"]\ninterval = \"20ms\"\ntimeout = \"30ms\"\n\
         [service.api.heartbeat]\nfile = \"beat\"\ndegraded_after = \"20s\"\nunhealthy_after = \"40s\"\n";
     let script = "while :; do echo > beat; echo line; sleep 0.05; done";
-    let endpoint = start(&shell("api", script, keys));
+    let mut endpoint = start(&shell("api", script, keys));
+    endpoint.keepup.up("api");
     endpoint.keepup.ask(&["restart", "api"]);
     wait_until("its probes were counted", || {
         let answer = endpoint.get("/metrics");

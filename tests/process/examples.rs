@@ -24,15 +24,22 @@ fn text(name: &str) -> String {
 
 /// The text with every duration in quotes divided by this.
 fn faster(text: &str, by: u32) -> String {
-    let parts = text.split('"').enumerate().map(|(nth, part)| match duration::parse(part) {
-        Ok(it) if nth % 2 == 1 => {
-            let millis = u64::try_from((it / by).as_millis()).unwrap();
-            duration::print(Duration::from_millis(millis))
-        }
-        _ => part.to_owned(),
+    let lines = text.split('\n').map(|line| {
+        // A busy machine answers as late as that, and not for what is asked here.
+        let at_least = if line.starts_with("timeout") { TIMEOUT_MIN } else { Duration::ZERO };
+        let parts = line.split('"').enumerate().map(|(nth, part)| match duration::parse(part) {
+            Ok(it) if nth % 2 == 1 => {
+                let millis = u64::try_from((it / by).max(at_least).as_millis()).unwrap();
+                duration::print(Duration::from_millis(millis))
+            }
+            _ => part.to_owned(),
+        });
+        parts.collect::<Vec<String>>().join("\"")
     });
-    parts.collect::<Vec<String>>().join("\"")
+    lines.collect::<Vec<String>>().join("\n")
 }
+
+const TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// Every port of the examples, and a free one in its place.
 fn ports() -> BTreeMap<u16, u16> {
@@ -147,7 +154,7 @@ fn a_bad_gateway_is_told_at_once_and_the_proxy_lives() {
     let degraded = it.keepup.event("proxy", "degraded");
     let why = "readiness fails: 502 Bad Gateway: upstream connect error";
     assert_eq!(degraded["why"], why);
-    assert!(at(&degraded) - at(&miss) < 100, "the first miss counts: {miss} {degraded}");
+    assert_eq!((&miss["count"], &miss["of"]), (&1.into(), &1.into()), "the first counts: {miss}");
     let issues = it.issues();
     assert_eq!(issues[0]["service"], "proxy", "{issues}");
     assert!(issues[0]["what"].as_str().unwrap().contains("502 Bad Gateway"), "{issues}");
@@ -230,7 +237,7 @@ fn of_seven_services_a_slow_one_is_degraded_and_one_that_takes_too_long_fails() 
     let miss = it.keepup.event("mail", "miss");
     assert_eq!(
         (&miss["class"], &miss["detail"]),
-        (&"timeout".into(), &"timed out after 1s".into())
+        (&"timeout".into(), &"timed out after 2s".into())
     );
     it.keepup.event("mail", "unhealthy");
     it.answer(3006, &slow(0.0));
@@ -273,7 +280,10 @@ fn a_lost_database_degrades_the_api_and_does_not_kill_it() {
     it.keepup.event("api", "healthy");
     drop(database);
     let degraded = it.keepup.event("api", "degraded");
-    assert_eq!(degraded["why"], "warning fails: connection refused", "{degraded}");
+    // It may have been about to be taken from the queue of the socket that is gone.
+    let why = degraded["why"].as_str().unwrap();
+    let whys = ["connection refused", "connection reset while connecting"];
+    assert!(whys.iter().any(|it| why == format!("warning fails: {it}")), "{degraded}");
     wait_until("it goes on", || it.keepup.service("api")["ready"] == true);
     assert_eq!(it.keepup.service("api")["run"], 1);
     assert_eq!(it.keepup.status()["supervisor"]["level"], "degraded");

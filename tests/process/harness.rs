@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -136,6 +136,20 @@ pub(crate) struct Keepup {
     offset: u64,
 }
 
+/// Starts it. A program that was written a moment ago may still be open in a child that another test
+/// is about to start, and cannot be run before that child has its own.
+fn spawn(command: &mut Command) -> Child {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < end => {
+                world::pause();
+            }
+            started => return started.unwrap(),
+        }
+    }
+}
+
 impl Keepup {
     /// Starts keepup on `services`, with every folder inside a new one.
     pub(crate) fn start(services: &str) -> Keepup {
@@ -154,7 +168,7 @@ impl Keepup {
         let stdout = fs::File::create(folder.path(STDOUT)).unwrap();
         let offset = fs::metadata(folder.path("state/events.jsonl")).map_or(0, |it| it.len());
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (tell, lines) = channel();
         std::thread::spawn(move || {
@@ -285,6 +299,10 @@ impl Keepup {
         let end = Instant::now() + LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // What it said last is still on its way here.
+                while let Ok(line) = self.lines.recv_timeout(LIMIT) {
+                    self.said.push(line);
+                }
                 return status;
             }
             if Instant::now() > end {

@@ -47,7 +47,7 @@ fn a_hung_python_tells_where_it_hangs() {
     let port = free_port();
     let services = format!(
         "[service.api]\ncommand = [\"python3\", \"app.py\", \"{port}\"]\nhang_signal = \"ABRT\"\n\
-         limits = {{ core = 0 }}\n[service.api.restart]\ndelay = \"10ms\"\nstable_after = \"100ms\"\n\
+         evidence_timeout = \"20s\"\nlimits = {{ core = 0 }}\n[service.api.restart]\ndelay = \"10ms\"\nstable_after = \"100ms\"\n\
          [service.api.liveness]\nhttp = \"http://127.0.0.1:{port}/\"\ninterval = \"100ms\"\n\
          retry_interval = \"100ms\"\ntimeout = \"1s\"\nfailures = 2\n\
          [service.web]\ncommand = \"sleep 1000\"\nafter = [\"api\"]\n"

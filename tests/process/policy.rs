@@ -9,7 +9,7 @@ fn restart(name: &str, keys: &str) -> String {
 
 #[test]
 fn a_service_that_fails_at_once_is_given_up_after_max_restarts_growing_delays() {
-    let keys = "delay = \"40ms\"\nmax_restarts = 3\non_cap = \"fail\"";
+    let keys = "delay = \"400ms\"\nmax_restarts = 3\non_cap = \"fail\"";
     let service = shell("api", "exit 1", &restart("api", keys));
     let mut keepup = Keepup::start(&service);
     assert_eq!(keepup.wait_code(), 4);
@@ -18,13 +18,13 @@ fn a_service_that_fails_at_once_is_given_up_after_max_restarts_growing_delays() 
     let backoffs = keepup.events("api", "backoff");
     let delays: Vec<f64> =
         backoffs.iter().map(|it| it["delay_seconds"].as_f64().unwrap()).collect();
-    assert_eq!(delays, [0.04, 0.08, 0.16]);
+    assert_eq!(delays, [0.4, 0.8, 1.6]);
     for (nth, (backoff, start)) in
         backoffs.iter().zip(&keepup.events("api", "starting")[1..]).enumerate()
     {
         let waited = at(start) - at(backoff);
         // An event is dated when it is told, which a busy machine delays.
-        assert!(waited >= 20 << nth, "{waited} ms before restart {}", nth + 1);
+        assert!(waited >= 200 << nth, "{waited} ms before restart {}", nth + 1);
     }
     assert_eq!(keepup.events("api", "ended").last().unwrap()["exit"]["code"], 1);
 }
@@ -44,17 +44,17 @@ fn delays_grow_no_further_than_max_delay() {
 
 #[test]
 fn a_service_given_up_for_now_comes_up_when_its_cause_is_gone() {
-    let keys = "delay = \"5ms\"\nmax_restarts = 2\nretry_after = \"100ms\"";
+    let keys = "delay = \"5ms\"\nmax_restarts = 2\nretry_after = \"1s\"";
     let script = "test -e database || exit 1; exec sleep 1000";
     let mut keepup = Keepup::start(&shell("api", script, &restart("api", keys)));
     let gave_up = keepup.event("api", "gave-up");
-    assert_eq!(gave_up["retry_seconds"], 0.1, "{gave_up}");
+    assert_eq!(gave_up["retry_seconds"], 1.0, "{gave_up}");
     assert_eq!(keepup.events("api", "starting").len(), 1 + 2);
     // Still tried, at its own pace.
     let first = keepup.event("api", "starting");
     let second = keepup.event("api", "starting");
-    assert!(at(&first) - at(&gave_up) >= 50, "{gave_up} {first}");
-    assert!(at(&second) - at(&first) >= 50, "{first} {second}");
+    assert!(at(&first) - at(&gave_up) >= 500, "{gave_up} {first}");
+    assert!(at(&second) - at(&first) >= 500, "{first} {second}");
     assert_eq!(keepup.service("api")["want"], "up");
     keepup.folder.write("database", "");
     wait_until("it stays up", || {
