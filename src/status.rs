@@ -367,18 +367,16 @@ impl LastEnd {
 impl ExitStatus {
     /// In numbers and in words.
     pub fn of(exit: Exit) -> ExitStatus {
-        let (code, signal, core_dumped) = match exit {
-            Exit::Code(code) => (Some(code), None, false),
-            Exit::Signal { signal, core_dumped } => (None, Some(signal.to_string()), core_dumped),
-            Exit::OutOfMemory => (None, Some(Signal::KILL.to_string()), false),
+        let (code, signal, core_dumped, oom) = match exit {
+            Exit::Code(code) => (Some(code), None, false, Some(false)),
+            Exit::Signal { signal, core_dumped } => {
+                // The kernel uses no other for that, and who else sent it is not told.
+                let oom = (signal != Signal::KILL).then_some(false);
+                (None, Some(signal.to_string()), core_dumped, oom)
+            }
+            Exit::OutOfMemory => (None, Some(Signal::KILL.to_string()), false, Some(true)),
         };
-        ExitStatus {
-            code,
-            signal,
-            core_dumped,
-            oom: (exit == Exit::OutOfMemory).then_some(true),
-            text: exit.to_string(),
-        }
+        ExitStatus { code, signal, core_dumped, oom, text: exit.to_string() }
     }
 }
 

@@ -218,7 +218,7 @@ mod tests {
             &Note::Ended { end, exit: Some(exit), uptime },
             concat!(
                 r#""ended","reason":"exited","exit":{"code":3,"signal":null,"core_dumped":false,"#,
-                r#""oom":null,"text":"exit code 3"},"uptime_seconds":1.5,"#,
+                r#""oom":false,"text":"exit code 3"},"uptime_seconds":1.5,"#,
                 r#""text":"ended after 1.5s: exit code 3"}"#
             ),
         );
