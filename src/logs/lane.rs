@@ -18,6 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::rhythm::GATHER;
 use super::stream::{After, PIPES_MAX, RETRY, Stream};
 use super::{Shared, lock};
 use crate::core::event::Short;
@@ -81,6 +82,7 @@ impl Lane {
     /// Serves this stream from now on; its file is opened at once.
     pub(super) fn adopt(&self, stream: &Arc<Stream>) -> io::Result<()> {
         stream.held.store(false, Ordering::Relaxed);
+        stream.set_gathers(None);
         for (key, pipe) in stream.open_pipes() {
             lock(&self.streams).insert(key, Arc::clone(stream));
             if let Err(errno) = self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, key)) {
@@ -115,6 +117,29 @@ impl Lane {
         }
     }
 
+    /// Does not wait for this pipe of the stream, which is looked at soon enough; waits for one that
+    /// this was so for.
+    fn gather(&self, stream: &Stream, pipe: Option<usize>) {
+        if stream.gathers() != pipe {
+            // While the thread hangs, nobody would look.
+            let pace = lock(&self.pace);
+            self.set_gathers(stream, pipe.filter(|_| !pace.stuck));
+        }
+    }
+
+    fn set_gathers(&self, stream: &Stream, pipe: Option<usize>) {
+        let key_of = |it: usize| stream.key + it as u64;
+        let (before, now) = (stream.gathers().map(key_of), pipe.map(key_of));
+        stream.set_gathers(pipe);
+        for (key, end) in stream.open_pipes().filter(|_| before != now) {
+            if Some(key) == before {
+                let _ = self.epoll.add(end, EpollEvent::new(EpollFlags::EPOLLIN, key));
+            } else if Some(key) == now {
+                let _ = self.epoll.delete(end);
+            }
+        }
+    }
+
     /// A pipe that ended is ready for ever: it is not waited for any more.
     fn follow(&self, stream: &Stream, after: After) {
         for pipe in stream.ended_pipes() {
@@ -122,7 +147,7 @@ impl Lane {
         }
         self.hold(stream, after == After::Held);
         match after {
-            After::Rest | After::Again | After::Held | After::Ending => {}
+            After::Rest | After::Gather(_) | After::Again | After::Held | After::Ending => {}
             After::Gone => self.forget(stream),
         }
     }
@@ -213,6 +238,9 @@ impl Lane {
             return false;
         }
         (pace.stuck, pace.helped) = (true, true);
+        for stream in self.all() {
+            self.set_gathers(&stream, None);
+        }
         true
     }
 
@@ -257,6 +285,9 @@ pub(super) struct Work {
     /// Streams to look at again, and when.
     again: HashMap<u64, Arc<Stream>>,
     again_at: Option<Instant>,
+    /// Streams whose lines gather, and until when.
+    gathering: HashMap<u64, Arc<Stream>>,
+    gather_at: Option<Instant>,
     /// The last turn came at once, and brought little.
     brisk: bool,
     /// Bytes that this turn brought.
@@ -274,12 +305,21 @@ impl Work {
         let ready = lane.end_turn();
         if ours {
             let space = Space { read: vec![0; BUFFER], out: Vec::new() };
-            let again = HashMap::new();
-            Work { lane, space, again, again_at: None, brisk: false, taken: 0 }.turns(ready);
+            let work = Work {
+                lane,
+                space,
+                again: HashMap::new(),
+                again_at: None,
+                gathering: HashMap::new(),
+                gather_at: None,
+                brisk: false,
+                taken: 0,
+            };
+            work.turns(ready);
         }
     }
 
-    fn turns(&mut self, mut ready: Vec<Arc<Stream>>) {
+    fn turns(mut self, mut ready: Vec<Arc<Stream>>) {
         while !self.lane.finishing.load(Ordering::Acquire) {
             if ready.is_empty() {
                 self.nap();
@@ -319,7 +359,8 @@ impl Work {
 
     /// Waits for what is to be looked at.
     fn wait(&mut self, ready: &mut Vec<Arc<Stream>>) {
-        let timeout = self.again_at.map_or(EpollTimeout::NONE, |at| {
+        let due = [self.again_at, self.gather_at].into_iter().flatten().min();
+        let timeout = due.map_or(EpollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(Instant::now());
             // Rounded up: waking a little too early would mean turning until it is time.
             EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::ZERO)
@@ -339,6 +380,10 @@ impl Work {
             self.again_at = None;
             ready.extend(self.again.drain().map(|it| it.1));
         }
+        if self.gather_at.is_some_and(|at| at <= Instant::now()) {
+            self.gather_at = None;
+            ready.extend(self.gathering.drain().map(|it| it.1));
+        }
     }
 
     fn look(&mut self, stream: &Arc<Stream>) {
@@ -347,9 +392,18 @@ impl Work {
         self.taken += stream.bytes() - before;
         // While pieces gather, nobody knows which of them came first.
         self.brisk &= !stream.is_ordered();
+        let gathers = match after {
+            After::Gather(pipe) => Some(pipe),
+            After::Rest | After::Again | After::Held | After::Ending | After::Gone => None,
+        };
+        self.lane.gather(stream, gathers);
         self.lane.follow(stream, after);
         match after {
             After::Rest | After::Gone => {}
+            After::Gather(_) => {
+                self.gathering.insert(stream.key, Arc::clone(stream));
+                self.gather_at.get_or_insert_with(|| Instant::now() + GATHER);
+            }
             After::Again | After::Held | After::Ending => {
                 self.again.insert(stream.key, Arc::clone(stream));
                 self.again_at.get_or_insert_with(|| Instant::now() + RETRY);

@@ -5,7 +5,7 @@
 //! and nothing here may be reached by the loop that can hang: only [`Tail::read`] and the writing
 //! of [`own`] files touch a disk on their caller's time.
 //!
-//! In reading order: `backlog` and `rotate` decide, `file` and `stream` do, `lane` and `watch` are
+//! In reading order: `backlog`, `rhythm` and `rotate` decide, `file` and `stream` do, `lane` and `watch` are
 //! the threads.
 
 mod backlog;
@@ -19,6 +19,7 @@ mod lane;
 pub mod own;
 mod pack;
 mod parts;
+mod rhythm;
 mod rotate;
 mod show;
 mod stream;

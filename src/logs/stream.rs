@@ -22,6 +22,7 @@ use super::form::Form;
 use super::intake::{Done, Got, Intake, Look, Read};
 use super::lane::{BUFFER, Lane, Space};
 use super::pack::Packer;
+use super::rhythm::Rhythm;
 use super::trouble::{Troubles, Work};
 use super::{lock, plan};
 use crate::plan::Overflow;
@@ -59,6 +60,8 @@ pub(super) struct Stream {
     blocks: AtomicBool,
     /// Its pipes are not waited for.
     pub(super) held: AtomicBool,
+    /// The pipe whose lines gather: it is looked at when it is time, and not waited for.
+    gathers: AtomicUsize,
 }
 
 /// One of a service's pipes.
@@ -73,6 +76,7 @@ struct Sink {
     file: LogFile,
     /// The last write failed; the next is tried at this time.
     retry_at: Option<Instant>,
+    rhythm: Rhythm,
 }
 
 /// What is to follow a look at a stream.
@@ -80,6 +84,8 @@ struct Sink {
 pub(super) enum After {
     /// Nothing, until there is more to read.
     Rest,
+    /// As long as lines come out of this pipe, looks from time to time, which nobody else asks for.
+    Gather(usize),
     /// Another look, after [`RETRY`].
     Again,
     /// Another look; its pipes are not read until then, so that the service waits.
@@ -113,7 +119,7 @@ impl Stream {
         intake.finder = Finder::of(plan, count);
         let names = Names::of(Arc::clone(&troubles));
         let file = LogFile::new(plan.file.clone(), Bounds::of(plan), packer, names);
-        let sink = Sink { file, retry_at: None };
+        let sink = Sink { file, retry_at: None, rhythm: Rhythm::new(Instant::now()) };
         Ok(Stream {
             key,
             pipes,
@@ -129,6 +135,7 @@ impl Stream {
             run: AtomicU64::new(0),
             blocks: AtomicBool::new(plan.overflow == Overflow::Block),
             held: AtomicBool::new(false),
+            gathers: AtomicUsize::new(ANY),
         })
     }
 
@@ -155,6 +162,16 @@ impl Stream {
     /// The order in which its pipes are ready tells something.
     pub(super) fn is_ordered(&self) -> bool {
         self.pipes.len() > 1
+    }
+
+    /// The pipe whose lines gather.
+    pub(super) fn gathers(&self) -> Option<usize> {
+        Some(self.gathers.load(Ordering::Relaxed)).filter(|it| *it != ANY)
+    }
+
+    /// Has the lines of this pipe gather, or those of none; for its lane, which waits for it or not.
+    pub(super) fn set_gathers(&self, pipe: Option<usize>) {
+        self.gathers.store(pipe.unwrap_or(ANY), Ordering::Relaxed);
     }
 
     pub(super) fn writer(&self) -> io::Result<OwnedFd> {
@@ -276,9 +293,21 @@ impl Stream {
     pub(super) fn pump(&self, lane: &Lane, space: &mut Space) -> After {
         let mut sink = lock(&self.sink);
         self.fulfil(&mut sink);
-        let (mut taken, mut idle, mut number) = (0, 0, self.first_pipe());
+        let after = self.take_out(lane, space, &mut sink);
+        let gathers = sink.rhythm.looked(Instant::now(), self.gathers().is_some());
+        match (after, gathers) {
+            (After::Rest, Some(pipe)) => After::Gather(pipe),
+            (other, _) => other,
+        }
+    }
+
+    fn take_out(&self, lane: &Lane, space: &mut Space, sink: &mut Sink) -> After {
+        let (mut taken, mut idle) = (0, 0);
+        // If something is in another pipe, too, that is waited for, and said at once.
+        let alone = self.gathers().is_some() && self.first.load(Ordering::Relaxed) == ANY;
+        let mut number = self.first_pipe();
         while taken < TURN {
-            self.flush(lane, &mut sink);
+            self.flush(lane, sink);
             lane.progress();
             if sink.retry_at.is_some() && self.blocks.load(Ordering::Relaxed) {
                 return After::Held;
@@ -291,9 +320,10 @@ impl Stream {
             let keep = sink.retry_at.is_some();
             let got = lock(&self.intake).read(pipe, aligned, &mut space.out, keep);
             taken += self.count(&got);
+            sink.rhythm.brought(number, got.bytes);
             match got.read {
-                Read::Straight { from, to } => self.put(&mut sink, &space.read[from..to]),
-                Read::Woven => self.put(&mut sink, &space.out),
+                Read::Straight { from, to } => self.put(sink, &space.read[from..to]),
+                Read::Woven => self.put(sink, &space.out),
                 Read::Kept | Read::Behind => {}
                 Read::Nothing | Read::End => {
                     if matches!(got.read, Read::End) {
@@ -304,12 +334,12 @@ impl Stream {
                         number = (number + 1) % self.pipes.len();
                         continue;
                     }
-                    return self.at_rest(&mut sink);
+                    return self.at_rest(sink);
                 }
             }
             call(got.drained);
             idle = if got.emptied { idle + 1 } else { 0 };
-            if idle == self.pipes.len() {
+            if idle == self.pipes.len() || idle == 1 && alone {
                 break;
             }
             if got.emptied {
@@ -320,7 +350,9 @@ impl Stream {
     }
 
     fn first_pipe(&self) -> usize {
-        match self.first.swap(ANY, Ordering::Relaxed) {
+        let first = self.first.swap(ANY, Ordering::Relaxed);
+        // What gathered came before what is said to be there.
+        match self.gathers().unwrap_or(first) {
             ANY => 0,
             number => number.min(self.pipes.len() - 1),
         }

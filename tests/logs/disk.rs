@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use keepup::plan::{self, LogFormat, Overflow};
 
-use crate::world::{Folder, LIMIT, World, lines, name, plan, wait_until, write_aside};
+use crate::world::{Folder, LIMIT, World, lines, name, plan, trickle, wait_until, write_aside};
 
 /// A small file system in memory. Needs root.
 pub(crate) struct Tmpfs(PathBuf);
@@ -134,6 +134,36 @@ fn while_a_disk_hangs_its_services_and_all_others_go_on() {
     assert_eq!(after.as_bytes(), lines(50_000..50_010), "and those behind it");
     assert_eq!(world.lost("idle") + world.lost("new"), 0);
     world.finish();
+}
+
+#[test]
+fn a_service_whose_lines_gathered_goes_on_while_its_disk_hangs() {
+    if cannot_mount() {
+        return;
+    }
+    for format in [LogFormat::Raw, LogFormat::Text] {
+        let folder = Folder::new();
+        let disk = Loop::new(&folder);
+        let world = World::new();
+        let plan = plan::Logs { format, ..plan(disk.0.join("api.log")) };
+        let out = world.add("api", &plan);
+        let (stop, trickle) = trickle(out.try_clone().unwrap());
+        wait_until("some lines", || folder.read("disk/api.log").lines().count() > 50);
+        let frozen = disk.freeze();
+        wait_until("it is told", || !world.texts().is_empty());
+        stop.send(()).unwrap();
+        let count = trickle.join().unwrap();
+        let more = lines(count..count + 5_000);
+        write_aside(out, more).recv_timeout(LIMIT).expect("the service goes on");
+        drop(frozen);
+        wait_until("writing again", || world.logs.stats(&name("api")).problem.is_none());
+        world.drain("api");
+        let start = if format == LogFormat::Raw { 0 } else { 35 };
+        let text = folder.read("disk/api.log");
+        let shown: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
+        assert!((shown.join("\n") + "\n").as_bytes() == lines(0..count + 5_000));
+        world.finish();
+    }
 }
 
 #[test]

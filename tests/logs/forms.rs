@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 
 use keepup::plan::{self, LogFormat};
 use serde_json::Value;
 
-use crate::world::{Folder, World, lines, name, plan};
+use crate::world::{Folder, World, lines, name, plan, wait_until};
 
 fn in_format(folder: &Folder, format: LogFormat) -> plan::Logs {
     plan::Logs { format, ..plan(folder.path("api.log")) }
@@ -89,14 +90,42 @@ fn a_gap_is_marked_in_the_form_of_the_log() {
     drop(world.add("api", &plan));
     let [mut out, _err] = begin(&world, 1);
     out.write_all(&lines(0..1000)).unwrap();
-    crate::world::wait_until("lines are lost", || world.lost("api") > 900);
+    wait_until("lines are lost", || world.lost("api") > 900);
     std::fs::remove_file(folder.path("in")).unwrap();
     let read = || folder.read("in/api.log");
-    crate::world::wait_until("the gap is marked", || read().contains("\"keepup\""));
+    wait_until("the gap is marked", || read().contains("\"keepup\""));
     let objects: Vec<Value> = read().lines().map(|it| serde_json::from_str(it).unwrap()).collect();
     let mark = objects.iter().find(|it| it["stream"] == "keepup").unwrap();
     let kept = objects.len() as u64 - 1;
     let told = mark["message"].as_str().unwrap();
     assert!(told.starts_with(&format!("{} lines lost (", 1000 - kept)), "{told}");
+    world.finish();
+}
+
+#[test]
+fn a_line_on_the_other_stream_stands_behind_those_that_gathered_before_it() {
+    let folder = Folder::new();
+    let world = World::new();
+    drop(world.add("api", &in_format(&folder, LogFormat::Text)));
+    let [mut out, mut err] = begin(&world, 1);
+    let mut written = Vec::new();
+    for _ in 0..5 {
+        // Often enough to gather. What comes next is no sooner than the look after it.
+        for _ in 0..40 {
+            let line = format!("stdout {}\n", written.len());
+            out.write_all(line.as_bytes()).unwrap();
+            written.push(line);
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let line = format!("stderr {}\n", written.len());
+        err.write_all(line.as_bytes()).unwrap();
+        wait_until("it is in the file", || folder.read("api.log").contains(&line));
+        written.push(line);
+    }
+    world.drain("api");
+    let text = folder.read("api.log");
+    let found: Vec<&str> = text.split_inclusive('\n').map(|it| &it[35..]).collect();
+    assert!(text.lines().all(|it| it[28..34] == it[35..41]), "{text}");
+    assert_eq!(found, written);
     world.finish();
 }

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use keepup::logs::{Console, Logs, Tell, Trouble};
@@ -144,4 +145,19 @@ pub(crate) fn lines(range: std::ops::Range<u32>) -> Vec<u8> {
         writeln!(bytes, "line {number:07} {}", "x".repeat((number % 90) as usize)).unwrap();
     }
     bytes
+}
+
+/// Writes a numbered line a millisecond, which is often enough for lines to gather, until it is
+/// told to stop; then returns how many.
+pub(crate) fn trickle(mut out: File) -> (Sender<()>, JoinHandle<u32>) {
+    let (stop, stopped) = channel::<()>();
+    let writer = std::thread::spawn(move || {
+        let mut count = 0;
+        while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+            out.write_all(&lines(count..count + 1)).unwrap();
+            count += 1;
+        }
+        count
+    });
+    (stop, writer)
 }

@@ -1,6 +1,7 @@
 //! What services write is kept, in order and to the last byte, and never holds them up.
 
 use std::fs;
+use std::time::Instant;
 
 use crate::harness::{Folder, KEEPUP, Keepup, STDOUT, set_mode, shell, supervisor};
 use crate::world::{code, free_port, get, is_root, kill, lives, wait_until};
@@ -47,6 +48,39 @@ fn what_a_run_wrote_last_is_in_its_log_when_its_end_is_told() {
         let log = keepup.folder.read(&format!("logs/{name}.log"));
         assert!(log.ends_with("8000\nthe end\n"), "{} bytes of {name}", log.len());
     }
+}
+
+#[test]
+fn a_service_that_prints_often_is_looked_at_seldom() {
+    let script = "exec python3 -u -c \"
+import time
+for nth in range(2000):
+    print(nth)
+    time.sleep(0.0005)
+print('through')
+time.sleep(1000)\"";
+    for format in ["raw", "json"] {
+        let keys = format!("[service.api.logs]\nformat = \"{format}\"\n");
+        let keepup = Keepup::start(&shell("api", script, &keys));
+        keepup.folder.wait_line("logs/api.log");
+        let (start, before) = (Instant::now(), looks(keepup.pid));
+        wait_until("it is through", || keepup.folder.read("logs/api.log").contains("through"));
+        let a_second = f64::from(looks(keepup.pid) - before) / start.elapsed().as_secs_f64();
+        // Without it nearly 2,000. At 300 lines a second it begins.
+        assert!(a_second < 500.0, "{format}: {a_second} looks a second");
+    }
+}
+
+/// How often the log threads of this keepup had to wait.
+fn looks(pid: i32) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|it| it.unwrap().path());
+    let logs = tasks.filter(|it| fs::read_to_string(it.join("comm")).unwrap() == "log\n");
+    logs.map(|it| {
+        let status = fs::read_to_string(it.join("status")).unwrap();
+        let count = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u32>().unwrap()
+    })
+    .sum()
 }
 
 #[test]
