@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::failure::{Failure, Report, Step};
 use super::launch::{Ground, Inherited, Launch, Session};
+use super::tag::RLIMIT_RTTIME;
 use crate::plan::{Resource, SOCKETS_MAX};
 
 /// The standard streams.
@@ -204,6 +205,15 @@ fn raise_limits(launch: &Launch) -> Result<(), Failure> {
     if launch.nice != 0 {
         // SAFETY: takes integers.
         check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, launch.nice) }, Step::Nice)?;
+    }
+    if let Some(tag) = launch.tag {
+        let limit = tag.limit();
+        // SAFETY: the kernel reads one limit, and a null for the old one is allowed. It may fail:
+        // there is the mark in the environment, too.
+        unsafe {
+            let none = std::ptr::null_mut::<libc::rlimit64>();
+            libc::syscall(libc::SYS_prlimit64, 0, RLIMIT_RTTIME, &raw const limit, none);
+        }
     }
     for (place, &(resource, limit)) in (0..).zip(&launch.limits) {
         // SAFETY: the limit lives through the call.

@@ -74,15 +74,24 @@ impl Group {
     }
 
     fn send_by_pidfd(&self, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
-        let Some(pidfd) = &self.pidfd else {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        };
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: a null siginfo is allowed; the rest are integers.
-        check(unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.0, none, flags)
-        })
+        match &self.pidfd {
+            Some(pidfd) => send(pidfd, signal, flags),
+            None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
     }
+}
+
+/// To the process that is held by this pidfd.
+pub(super) fn send_to_held(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    send(pidfd, signal, 0)
+}
+
+fn send(pidfd: &OwnedFd, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed; the rest are integers.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.0, none, flags)
+    })
 }
 
 /// A handle on a process that its number's next owner does not inherit. Readable once it is dead.

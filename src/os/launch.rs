@@ -22,6 +22,7 @@ use super::init::PATH_DEFAULT;
 use super::marker::Keepup;
 use super::sockets::Handed;
 use super::spawner::Spawner;
+use super::tag::Tag;
 use crate::core::event::Pid;
 use crate::plan::{Limit, Resource, Service};
 
@@ -85,6 +86,7 @@ pub(super) struct Launch {
     pub(super) nice: libc::c_int,
     pub(super) oom_score_adj: Option<CString>,
     pub(super) limits: Vec<(Resource, libc::rlimit)>,
+    pub(super) tag: Option<Tag>,
     pub(super) identity: Option<Identity>,
     /// The user as the plan spells it, for people.
     pub(super) user: Option<String>,
@@ -101,6 +103,7 @@ impl Launch {
         service: &Service,
         command: &[String],
         (keepup, run): (&Keepup, &str),
+        tag: Option<Tag>,
     ) -> Result<Launch, String> {
         let program = command.first().map_or("", String::as_str);
         let cannot = |why: String| format!("cannot start `{program}`: {why}");
@@ -125,6 +128,7 @@ impl Launch {
                 Some(score) => Some(c_string(score.to_string().as_bytes()).map_err(cannot)?),
             },
             limits: service.limits.iter().map(|(&it, &limit)| (it, limit_value(limit))).collect(),
+            tag,
             identity,
             user: service.user.clone(),
             no_new_privileges: service.no_new_privileges,
@@ -151,6 +155,7 @@ impl Launch {
             nice: 0,
             oom_score_adj: None,
             limits: Vec::new(),
+            tag: None,
             identity: None,
             user: None,
             no_new_privileges: false,

@@ -15,11 +15,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::now;
 use super::group::{Group, pidfd};
+use super::hunt::{Quarry, hunt};
 use super::marker::Keepup;
 use super::procfs::{self, Stat};
 use super::state::Saved;
+use super::tag::Tags;
 use crate::core::event::{Pid, Time};
 use crate::plan::Signal;
+
+/// So often whoever forks is hunted.
+const HUNTS_MAX: usize = 10;
 
 /// A process that was found, and told to end.
 struct Found {
@@ -66,7 +71,32 @@ pub fn end(saved: &Saved, limit: Duration) -> Outcome {
     for it in found {
         outcome.tell(it);
     }
+    end_tagged(saved, deadline, &mut outcome);
     outcome
+}
+
+/// What forks faster than marks are read.
+fn end_tagged(saved: &Saved, deadline: Time, outcome: &mut Outcome) {
+    let tags = Tags::of(id(saved).number());
+    let spared: HashSet<Pid> = self_and_above().into_iter().collect();
+    let mut ended = 0;
+    // The dead may not be reaped yet, and are found again; a fork loop is found with others.
+    for _ in 0..HUNTS_MAX {
+        match hunt(Quarry::Runs(&tags, &spared)) {
+            Some(0) => break,
+            Some(count) => ended = ended.max(count),
+            None if deadline <= now() => break,
+            None => {}
+        }
+    }
+    if ended > 0 {
+        let text = "ended processes that forked again and again, left by an earlier keepup";
+        outcome.texts.push(format!("{text}: {ended}"));
+    }
+}
+
+fn id(saved: &Saved) -> Keepup {
+    Keepup::new(saved.pid_namespace, Pid(saved.keepup.pid), saved.keepup.start_time)
 }
 
 impl Outcome {
@@ -135,9 +165,8 @@ fn end_run(pid: Pid, start_time: u64, service: &str) -> io::Result<Option<Found>
 fn end_marked(saved: &Saved, deadline: Time, found: &[Found], outcome: &mut Outcome) -> Vec<Found> {
     let mut spared: HashSet<Pid> = found.iter().map(|it| it.pid).collect();
     spared.extend(self_and_above());
-    let id = Keepup::new(saved.pid_namespace, Pid(saved.keepup.pid), saved.keepup.start_time);
     let mut ended = Vec::new();
-    let candidates = look_for_marks(id, spared);
+    let candidates = look_for_marks(id(saved), spared);
     while let Ok(candidate) = candidates.recv_timeout(deadline - now()) {
         let Found { pid, service, pidfd } = &candidate;
         match Group::held(*pid, pidfd).and_then(|it| it.send_to_held_leader(Signal::KILL)) {

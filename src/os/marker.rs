@@ -16,6 +16,14 @@ impl Keepup {
         Keepup(format!("{pid_namespace}-{pid}-{start_time}"))
     }
 
+    /// A number for it, seldom that of another.
+    pub(super) fn number(&self) -> u64 {
+        // FNV-1a: the same in every keepup, unlike the hashers of the standard library.
+        self.0.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
     /// The value that marks a run of a service, beside what keepups above have written.
     pub(super) fn mark(&self, above: Option<&str>, service: &str, run: &str) -> String {
         match above {

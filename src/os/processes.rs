@@ -18,6 +18,7 @@ use super::clock::now;
 use super::ending;
 use super::files;
 use super::group::{Group, Sent};
+use super::hunt::{Quarry, hunt};
 use super::init::{self, Place};
 use super::launch::{self, Launch};
 use super::marker::Keepup;
@@ -30,6 +31,7 @@ use super::spawner::Spawner;
 use super::starting::Starting;
 use super::strays::Strays;
 use super::sweep::{Living, Sweep};
+use super::tag::{Tag, Tags};
 use super::wait::{self, Peek, peek};
 use crate::core::event::{Event, Exit, Pid, SpawnFailure, Ticket};
 use crate::plan::{Name, Resource, Service, Signal};
@@ -77,6 +79,7 @@ pub struct Processes {
     sweep: Sweep,
     outbox: VecDeque<Happening>,
     keepup: Keepup,
+    tags: Tags,
     place: Place,
     spawner: Spawner,
     /// The limit on open files that keepup inherited, if it raised its own.
@@ -94,6 +97,7 @@ struct Child {
     service: Name,
     start_time: u64,
     group: Group,
+    tag: Option<Tag>,
     role: Role,
     /// It alone was asked to stop: its death leaves the rest untouched.
     alone: bool,
@@ -124,12 +128,14 @@ impl Processes {
         let own = own_pid();
         let start_time = procfs::stat(own).map_or(0, |it| it.start_time);
         let keepup = Keepup::new(procfs::pid_namespace(), own, start_time);
+        let tags = Tags::of(keepup.number());
         Ok(Processes {
             table: HashMap::new(),
             hooks: HashMap::new(),
-            sweep: Sweep::new(Strays::new(keepup.clone())),
+            sweep: Sweep::new(Strays::new(keepup.clone()), tags.clone()),
             outbox: VecDeque::new(),
             keepup,
+            tags,
             place,
             spawner: Spawner::with_threads(),
             files: files::raise_limit(),
@@ -234,14 +240,20 @@ impl Processes {
         }
     }
 
-    /// Sends a signal to the group of a run whose main process lives; nothing otherwise.
+    /// Sends a signal to the group of a run whose main process lives, and KILL to whoever strayed
+    /// from it, too; nothing otherwise.
     pub fn signal(&mut self, pid: Pid, signal: Signal) {
-        if let Some(Child { role: Role::Run(_), group, alone, killed, .. }) =
+        if let Some(Child { role: Role::Run(_), group, tag, alone, killed, .. }) =
             self.table.get_mut(&pid)
         {
-            *alone &= signal != Signal::KILL;
-            *killed |= signal == Signal::KILL;
             group.send(signal);
+            if signal == Signal::KILL {
+                (*alone, *killed) = (false, true);
+                // Now, and not at its death: among many who fork it may take long to die.
+                if let Some(tag) = *tag {
+                    hunt(Quarry::Run(tag));
+                }
+            }
         }
     }
 
@@ -308,7 +320,8 @@ impl Processes {
         sockets: Handed,
     ) -> Result<(Pid, Child), String> {
         self.oom_kills.look(now());
-        let mut launch = Launch::prepare(service, command, (&self.keepup, run))?;
+        let tag = self.tags.give();
+        let mut launch = Launch::prepare(service, command, (&self.keepup, run), tag)?;
         launch.hand_over(sockets)?;
         if let Some(inherited) = self.files
             && !service.limits.contains_key(&Resource::Nofile)
@@ -329,6 +342,7 @@ impl Processes {
                         service,
                         start_time,
                         group,
+                        tag,
                         role,
                         alone,
                         killed: false,
@@ -487,6 +501,9 @@ impl Processes {
             manner: Manner::Kill,
             since: (kind != Kind::Run).then(now),
             group: Some(child.group),
+            tag: child.tag,
+            looks: 0,
+            hunted: None,
         });
     }
 

@@ -15,6 +15,9 @@ use crate::plan::Signal;
 /// the kernel allows no more than this by default.
 const ENVIRON_MAX: u64 = 2 << 20;
 
+/// A list of limits is shorter, in bytes.
+const LIMITS_MAX: usize = 4096;
+
 /// A program that is being loaded is looked at again so often, and so much later each time: longer
 /// than a load takes that does not hang.
 const LOADING_LOOKS_MAX: u32 = 500;
@@ -65,6 +68,18 @@ pub(crate) fn stat(pid: Pid) -> Option<Stat> {
     Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The limit on real-time processor time, soft and hard; `None` if there is no such process.
+pub(super) fn realtime_limit(pid: Pid) -> Option<(u64, u64)> {
+    let mut bytes = [0; LIMITS_MAX];
+    // The kernel gives all of it at once.
+    let length = fs::File::open(format!("/proc/{pid}/limits")).ok()?.read(&mut bytes).ok()?;
+    let limits = std::str::from_utf8(bytes.get(..length)?).ok()?;
+    let line = limits.lines().find_map(|it| it.strip_prefix("Max realtime timeout"))?;
+    let number = |it: &str| if it == "unlimited" { Some(u64::MAX) } else { it.parse().ok() };
+    let mut numbers = line.split_ascii_whitespace();
+    Some((number(numbers.next()?)?, number(numbers.next()?)?))
+}
+
 /// Does this signal have its default effect on a process, neither caught nor ignored? `false` if
 /// there is no such process.
 pub(super) fn has_default(pid: Pid, signal: Signal) -> bool {
@@ -89,6 +104,16 @@ fn children_as_listed() -> io::Result<Vec<Pid>> {
         children.extend(text.split_ascii_whitespace().filter_map(|it| it.parse().ok()).map(Pid));
     }
     Ok(children)
+}
+
+/// Those of another process.
+pub(super) fn children_of(pid: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(text.split_ascii_whitespace().filter_map(|it| it.parse().ok()).map(Pid));
+    }
+    children
 }
 
 fn children_as_searched() -> Vec<Pid> {

@@ -9,14 +9,21 @@ use std::time::Duration;
 
 use super::clock::now;
 use super::group::{Group, Sent, kill};
+use super::hunt::{Quarry, hunt};
 use super::procfs;
 use super::strays::{Asking, Strays, Whose};
+use super::tag::{Tag, Tagged, Tags};
 use crate::core::event::{Pid, Time};
 use crate::plan::{Name, Signal};
 
 /// A group that is not empty after this long is looked at more closely: a zombie in it may have a
 /// parent that does not reap.
 const CLOSER_LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// Strays that are found alive for so often are many generations: a fork loop.
+const HUNTED_AFTER: usize = 3;
+/// Between two hunts, so that the loop has time for others.
+const HUNT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What may be left of a run, or of a probe.
 #[derive(Debug)]
@@ -33,6 +40,11 @@ pub(super) struct Remains {
     pub(super) since: Option<Time>,
     /// `None`: found empty, and never to be touched again.
     pub(super) group: Option<Group>,
+    pub(super) tag: Option<Tag>,
+    /// How often strays of it were found alive.
+    pub(super) looks: usize,
+    /// When they were hunted the last time.
+    pub(super) hunted: Option<Time>,
 }
 
 /// Of what.
@@ -58,21 +70,49 @@ pub(super) enum Manner {
 /// What all remains that are checked in one turn have in common.
 pub(super) struct Surroundings<'a> {
     /// Children of keepup that nobody started; `None`: not looked for yet.
-    strays: Option<HashSet<Pid>>,
+    strays: Option<Found>,
+    tags: &'a Tags,
     is_known: &'a dyn Fn(Pid) -> bool,
     /// No other run lives or is being ended, so that what bears no mark can be of no other.
     alone: bool,
 }
 
+/// Children of keepup that nobody started.
+#[derive(Debug, Default)]
+struct Found {
+    tagged: Vec<Stray>,
+    /// Those that live, and of which something else must tell whose they are.
+    untagged: HashSet<Pid>,
+}
+
+#[derive(Debug)]
+struct Stray {
+    pid: Pid,
+    tag: Tag,
+    lives: bool,
+}
+
 impl<'a> Surroundings<'a> {
-    pub(super) fn new(is_known: &'a dyn Fn(Pid) -> bool, alone: bool) -> Surroundings<'a> {
-        Surroundings { strays: None, is_known, alone }
+    pub(super) fn new(
+        is_known: &'a dyn Fn(Pid) -> bool,
+        alone: bool,
+        tags: &'a Tags,
+    ) -> Surroundings<'a> {
+        Surroundings { strays: None, tags, is_known, alone }
     }
 
-    fn strays(&mut self) -> &HashSet<Pid> {
+    fn strays(&mut self) -> &Found {
         self.strays.get_or_insert_with(|| {
-            let unknown = procfs::children().into_iter().filter(|&it| !(self.is_known)(it));
-            unknown.filter(|&it| procfs::stat(it).is_some_and(|it| !it.is_dead())).collect()
+            let mut found = Found::default();
+            for pid in procfs::children().into_iter().filter(|&it| !(self.is_known)(it)) {
+                let lives = procfs::stat(pid).is_some_and(|it| !it.is_dead());
+                match self.tags.read(pid) {
+                    Tagged::Ours(tag) => found.tagged.push(Stray { pid, tag, lives }),
+                    Tagged::Unknown if lives => _ = found.untagged.insert(pid),
+                    Tagged::Unknown => {}
+                }
+            }
+            found
         })
     }
 }
@@ -111,17 +151,28 @@ impl Remains {
     }
 
     fn end_strays(&mut self, around: &mut Surroundings<'_>, strays: &mut Strays) -> bool {
-        let (known, asking) = strays.whose(around.strays());
-        let mut gone = asking == Asking::Nobody;
-        for (pid, whose) in known {
-            if self.owns(pid, &whose, around.alone) {
-                gone = false;
-                if self.manner == Manner::Kill {
-                    end_stray(pid);
-                }
-            }
+        let (known, asking) = strays.whose(&around.strays().untagged);
+        let own = known.iter().filter(|it| self.owns(it.0, &it.1, around.alone));
+        let mut alive: Vec<Pid> = own.map(|it| it.0).collect();
+        let tagged = around.strays().tagged.iter().filter(|it| Some(it.tag) == self.tag);
+        let (living, dead): (Vec<&Stray>, Vec<&Stray>) = tagged.partition(|it| it.lives);
+        alive.extend(living.iter().map(|it| it.pid));
+        if self.manner == Manner::Kill && !alive.is_empty() {
+            alive.iter().copied().for_each(end_stray);
+            self.hunt_if_they_fork();
         }
-        gone
+        // What a dead one left may have come after the children were listed.
+        asking == Asking::Nobody && alive.is_empty() && dead.is_empty()
+    }
+
+    fn hunt_if_they_fork(&mut self) {
+        self.looks += 1;
+        let Some(tag) = self.tag else { return };
+        let is_time = self.hunted.is_none_or(|it| it + HUNT_PAUSE <= now());
+        if self.looks >= HUNTED_AFTER && is_time {
+            hunt(Quarry::Run(tag));
+            self.hunted = Some(now());
+        }
     }
 
     fn owns(&self, pid: Pid, whose: &Whose, alone: bool) -> bool {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep};
 use super::clock::now;
 use super::remains::{Kind, Manner, Remains, Surroundings};
 use super::strays::Strays;
+use super::tag::Tags;
 use crate::core::event::Pid;
 
 /// Between two looks at what does not die, at first and at most.
@@ -22,6 +23,7 @@ const DELAY_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Sweep {
     remains: Vec<Remains>,
     strays: Strays,
+    tags: Tags,
     /// Something happened that may have changed what is left.
     news: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -39,8 +41,8 @@ pub(super) struct Living<'a> {
 }
 
 impl Sweep {
-    pub(super) fn new(strays: Strays) -> Sweep {
-        Sweep { remains: Vec::new(), strays, news: false, timer: None, delay: DELAY_MIN }
+    pub(super) fn new(strays: Strays, tags: Tags) -> Sweep {
+        Sweep { remains: Vec::new(), strays, tags, news: false, timer: None, delay: DELAY_MIN }
     }
 
     /// Remains of a run wait for `begin`; those of a probe do not.
@@ -95,7 +97,7 @@ impl Sweep {
         if self.remains.iter().any(|it| it.since.is_some()) {
             let dead_runs = self.remains.iter().filter(|it| it.kind != Kind::Probe).count();
             let alone = living.runs + dead_runs == 1;
-            let mut around = Surroundings::new(living.is_known, alone);
+            let mut around = Surroundings::new(living.is_known, alone, &self.tags);
             let strays = &mut self.strays;
             let ended = self
                 .remains

@@ -205,11 +205,13 @@ alone! {
         let mut processes = Processes::new().unwrap();
         let _other = up(&mut processes, &Service { name: "other".into(), ..shell("sleep 999") }).await;
         let script = format!(
-            "import os, time\n\
+            "import os, resource, time\n\
              if os.fork() == 0:\n\
              \x20   if os.fork() == 0:\n\
              \x20       time.sleep(999)\n\
              \x20   os.setsid()\n\
+             \x20   # Nor its tag.\n\
+             \x20   resource.setrlimit(resource.RLIMIT_RTTIME, (-1, -1))\n\
              \x20   # Without its mark before anybody looks for it.\n\
              \x20   os.execve('/bin/sh', ['sh', '-c', 'echo $$ > {}; exec sleep 999'], {{}})\n\
              time.sleep(999)",

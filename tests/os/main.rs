@@ -5,6 +5,7 @@
 mod common;
 mod ends;
 mod failures;
+mod forks;
 mod loops;
 mod outlives;
 mod probes;

@@ -70,6 +70,33 @@ fn one_service_is_not_touched_by_the_crash_of_another() {
 }
 
 #[test]
+fn what_forks_for_ever_is_ended_though_its_keepup_was_killed() {
+    let script = "exec env -i python3 -c '
+import os, time
+end = time.monotonic() + 60
+beat = os.open(\"beat\", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+while time.monotonic() < end:
+    if os.fork(): os._exit(0)
+    os.setsid()
+    os.write(beat, b\".\")'";
+    let keys = "oneshot = true\n[service.api.restart]\npolicy = \"never\"\n";
+    let waiting = shell("api", &format!("({script}) & exec sleep 1000"), keys);
+    let mut keepup = Keepup::start(&waiting);
+    keepup.up("api");
+    let count = |folder: &Folder| folder.read("beat").len();
+    wait_until("it forks", || count(&keepup.folder) > 100);
+    let folder = keepup.die();
+    let before = count(&folder);
+    wait_until("it forks on", || count(&folder) > before);
+    let mut keepup = Keepup::start_in(folder, "", &shell("next", "exec sleep 1000", ""));
+    keepup.up("next");
+    let after = count(&keepup.folder);
+    crate::world::wait(std::time::Duration::from_millis(200));
+    assert_eq!(count(&keepup.folder), after, "{}", keepup.said());
+    keepup.end();
+}
+
+#[test]
 fn what_a_killed_keepup_left_is_ended_before_anything_starts() {
     let port = free_port();
     // Refuses to run beside another copy: its port is taken then.
