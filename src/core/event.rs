@@ -80,6 +80,8 @@ pub enum Event {
     Examined { name: Name, ticket: Ticket },
     /// The answer to [`Effect::Measure`].
     Usage { name: Name, ticket: Ticket, used: Used },
+    /// The answer to [`Effect::SampleHost`].
+    HostSample { name: Name, ticket: Ticket, sample: HostSample },
     /// An operator wants it up. `by` is the operator's uid.
     Start { name: Name, by: u32 },
     /// An operator wants it down.
@@ -125,6 +127,9 @@ pub enum Effect {
     Examine { name: Name, pid: Pid, ticket: Ticket },
     /// Measure what the run uses; answer with [`Event::Usage`].
     Measure { name: Name, ticket: Ticket },
+    /// See whether the host starves, above all for the run of this service; answer with
+    /// [`Event::HostSample`].
+    SampleHost { name: Name, ticket: Ticket },
     /// No answer to this question is waited for any more; leave nothing of it behind.
     Abandon { ticket: Ticket },
     /// A probe's answer was taken in, or counted as a miss because it did not come; count it.
@@ -279,6 +284,23 @@ pub struct Used {
     pub cpu: Option<f64>,
 }
 
+/// What the host is short of, in percent of the last time; `None`: it cannot be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HostSample {
+    /// In which some task waited for a processor: on the host, or in a control group of the run.
+    pub cpu: Option<f64>,
+    /// For memory.
+    pub memory: Option<f64>,
+    /// For a disk.
+    pub io: Option<f64>,
+    /// In which a control group of the run had used up its part of the processors.
+    pub throttled: Option<f64>,
+    /// In which one task of the run, the one that did most, waited for a processor.
+    pub waited: Option<f64>,
+    /// How late a thread of keepup's own came to this look.
+    pub lag: Duration,
+}
+
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -376,6 +398,8 @@ pub enum Note {
     Degraded { why: String },
     /// As it should be, again or for the first time.
     Healthy,
+    /// To be restarted, were it not that the host starves, and how: it gets the same time once more.
+    Busy { why: String, host: String },
     /// To be restarted for it.
     Unhealthy { why: String },
     /// Sent its `hang_signal`, which is to make it say where it hangs; `stop_signal` follows.
@@ -413,6 +437,7 @@ impl Note {
             Note::Miss { .. } => "miss",
             Note::Degraded { .. } => "degraded",
             Note::Healthy => "healthy",
+            Note::Busy { .. } => "busy",
             Note::Unhealthy { .. } => "unhealthy",
             Note::Hanging { .. } | Note::Stopping { .. } => "stopping",
             Note::Killing { .. } => "killing",
@@ -443,6 +468,11 @@ impl fmt::Display for Note {
             }
             Note::Degraded { why } => write!(f, "degraded: {why}"),
             Note::Healthy => f.write_str("healthy"),
+            Note::Busy { why, host } => write!(
+                f,
+                "not restarted yet: {why}; but the host is starved ({host}), and it gets the same time \
+                 once more"
+            ),
             Note::Unhealthy { why } => write!(f, "unhealthy: {why}"),
             Note::Hanging { end, signal, stop_signal, stop_after } => write!(
                 f,

@@ -1,6 +1,7 @@
 //! What a run's probes and heartbeat come to. All of it belongs to one run and dies with it: a
 //! fresh process never inherits a miss, and an answer meant for its predecessor finds no ticket.
 
+mod doubt;
 mod told;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::heartbeat::Beats;
 use super::turn::Turn;
 use super::usage::Usage;
 use crate::plan::{Class, Probe, Role, Service};
+use doubt::{Doubts, Subject};
 use told::Told;
 
 /// How often a run that has not started is asked, at the least.
@@ -39,6 +41,7 @@ pub struct Health {
     beats: Option<Beats>,
     errors: Errors,
     told: Told,
+    doubts: Doubts,
     usage: Option<Box<Usage>>,
     /// It is degraded for nothing but what it uses.
     uses_much: bool,
@@ -105,6 +108,7 @@ impl Health {
             beats: plan.heartbeat.as_ref().map(|_| Beats::new(now)),
             errors: Errors::default(),
             told: Told::default(),
+            doubts: Doubts::default(),
             usage: Usage::new(&plan.resources, now).map(Box::new),
             uses_much: false,
             said: Level::Starting,
@@ -141,6 +145,11 @@ impl Health {
         self.uses_much
     }
 
+    /// Is it to be ended for its silence, unless the host turns out to starve?
+    pub fn is_doubted(&self) -> bool {
+        self.doubts.holds()
+    }
+
     /// How well it is.
     pub fn level(&self) -> &Level {
         &self.said
@@ -159,6 +168,7 @@ impl Health {
         let errors = errors_max(plan).and_then(|limit| self.errors.deadline(limit));
         let usage = self.usage.as_ref().and_then(|it| it.deadline());
         let rest = beats.flatten().chain(errors).chain(usage).chain(self.start_by(plan));
+        let rest = rest.chain(self.doubts.deadline());
         checks.chain(rest).min()
     }
 
@@ -173,6 +183,7 @@ impl Health {
         if self.told.gone_by().is_some() {
             return self.told.outstays(turn.now);
         }
+        self.excuse_unanswered(plan, turn);
         for nth in 0..self.checks.len() {
             let probe = &plan.probes[nth];
             if let Asking::Asked { ticket, answer_by, at, .. } = self.checks[nth].asking
@@ -189,6 +200,7 @@ impl Health {
         }
         if let (Some(beats), Some(heartbeat)) = (&mut self.beats, &plan.heartbeat)
             && let Some(end) = beats.tick(heartbeat, turn.now)
+            && let Some(end) = self.doubt(plan, Subject::Heart, end, turn)
         {
             return Some(end);
         }
@@ -239,7 +251,11 @@ impl Health {
             return None;
         }
         let lost = beats.looked(heartbeat, sight, turn.now);
-        self.unless(lost, plan, turn)
+        if !beats.degraded {
+            self.doubts.lift(Subject::Heart);
+        }
+        let end = lost.and_then(|end| self.doubt(plan, Subject::Heart, end, turn));
+        self.unless(end, plan, turn)
     }
 
     /// So many more lines of it show an error. No run ends for that.
@@ -335,6 +351,7 @@ impl Health {
         match answer {
             Answer::Pass => {
                 check.passed(probe, took);
+                self.doubts.lift(Subject::Check(nth));
                 if probe.role == Role::Startup && check.ok == Some(true) {
                     check.asking = Asking::Idle;
                 }
@@ -344,12 +361,19 @@ impl Health {
                 check.missed_while_starting(plan, probe, miss, turn);
                 None
             }
-            Answer::Miss(miss) => check.missed(plan, probe, miss, turn),
+            Answer::Miss(miss) => {
+                let end = check.missed(plan, probe, miss, turn)?;
+                self.doubt(plan, Subject::Check(nth), end, turn)
+            }
         }
     }
 
     /// Draws the conclusions: started? ready? how well? And says what has changed.
     fn assess(&mut self, plan: &Service, turn: &mut Turn<'_>) {
+        // Is it well, or does it end? That is about to be known.
+        if self.doubts.holds() {
+            return;
+        }
         let ends = self.told.gone_by().is_some();
         if self.started.is_none() && !ends && self.nothing_awaited(plan) {
             self.start(plan, turn);
@@ -378,6 +402,7 @@ impl Health {
             turn.note(&plan.name, Note::Ready { after: turn.now - self.since });
         }
         self.ready = ready;
+        self.watch_host(plan, turn);
     }
 
     fn start(&mut self, plan: &Service, turn: &mut Turn<'_>) {

@@ -16,6 +16,8 @@ pub(super) struct Beats {
     look_at: Time,
     look: Look,
     extended: bool,
+    /// It is not lost before this, since it may merely be busy.
+    spared_until: Time,
     /// Why there is nothing to see.
     nothing: Option<String>,
     pub(super) degraded: bool,
@@ -57,6 +59,7 @@ impl Beats {
             look_at: now,
             look: Look::Back,
             extended: false,
+            spared_until: Time::default(),
             nothing: None,
             degraded: false,
         }
@@ -65,22 +68,22 @@ impl Beats {
     pub(super) fn deadline(&self, heartbeat: &Heartbeat) -> Option<Time> {
         let looks = heartbeat.file.is_some() && self.look == Look::Back;
         let look = looks.then_some(self.look_at);
-        let limit =
-            if self.degraded { heartbeat.unhealthy_after } else { heartbeat.degraded_after };
-        let verdict = self.beaten.then(|| self.last + limit + grace(heartbeat));
+        let degraded_at = self.last + heartbeat.degraded_after;
+        let at = if self.degraded { self.lost_at(heartbeat) } else { degraded_at };
+        let verdict = self.beaten.then(|| at + grace(heartbeat));
         look.into_iter().chain(verdict).min()
     }
 
     /// Looks draw the conclusions; but the file system may hang, and none come back.
     pub(super) fn tick(&mut self, heartbeat: &Heartbeat, now: Time) -> Option<End> {
-        let overdue = |since: Time, limit: Duration| since + limit + grace(heartbeat) <= now;
+        let overdue = |at: Time| at + grace(heartbeat) <= now;
         if let Look::Asked { ticket, since } = self.look
-            && overdue(since, Duration::ZERO)
+            && overdue(since)
         {
             self.look = Look::Hangs { ticket };
         }
-        self.degraded |= self.beaten && overdue(self.last, heartbeat.degraded_after);
-        let lost = self.beaten && overdue(self.last, heartbeat.unhealthy_after);
+        self.degraded |= self.beaten && overdue(self.last + heartbeat.degraded_after);
+        let lost = self.beaten && overdue(self.lost_at(heartbeat));
         lost.then(|| self.lost(heartbeat, now))
     }
 
@@ -93,10 +96,19 @@ impl Beats {
         self.look = Look::Asked { ticket, since: turn.now };
         turn.effect(Effect::Look { name: plan.name.clone(), ticket });
         // A look falls on each threshold, so that its verdict is neither early nor late.
-        let thresholds = [heartbeat.degraded_after, heartbeat.unhealthy_after];
+        let due = [self.last + heartbeat.degraded_after, self.lost_at(heartbeat)];
         let next = turn.now + pace(heartbeat);
-        let due = thresholds.map(|after| self.last + after);
         self.look_at = due.into_iter().filter(|&at| turn.now < at).fold(next, Time::min);
+    }
+
+    /// When it is lost without a beat.
+    fn lost_at(&self, heartbeat: &Heartbeat) -> Time {
+        self.spared_until.max(self.last + heartbeat.unhealthy_after)
+    }
+
+    /// It is not lost before then.
+    pub(super) fn spare(&mut self, until: Time) {
+        self.spared_until = self.spared_until.max(until);
     }
 
     /// A second gap without a beat in between may hide a hang: it is not given.
@@ -117,7 +129,7 @@ impl Beats {
             Sight::Nothing(why) => self.nothing = Some(why),
         }
         self.degraded = self.beaten && self.last + heartbeat.degraded_after <= now;
-        let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;
+        let lost = self.beaten && self.lost_at(heartbeat) <= now;
         lost.then(|| self.lost(heartbeat, now))
     }
 
@@ -126,6 +138,7 @@ impl Beats {
         self.last = now;
         self.beaten = true;
         self.extended = false;
+        self.spared_until = Time::default();
         self.nothing = None;
         self.degraded = false;
     }

@@ -19,7 +19,8 @@
 use std::time::Duration;
 
 use super::event::{
-    Answer, Asker, Effect, End, Exit, Note, Pid, Sight, SpawnFailure, Ticket, Time, Used,
+    Answer, Asker, Effect, End, Exit, HostSample, Note, Pid, Sight, SpawnFailure, Ticket, Time,
+    Used,
 };
 use super::health::{Health, Level};
 use super::hook::Hook;
@@ -428,6 +429,19 @@ impl Service {
     pub(super) fn used(&mut self, ticket: Ticket, used: &Used, turn: &mut Turn<'_>) {
         if let State::Up { health, .. } = &mut self.state
             && let Some(end) = health.used(&self.plan, ticket, used, turn)
+        {
+            self.terminate(end, turn);
+        }
+    }
+
+    pub(super) fn host_sampled(
+        &mut self,
+        ticket: Ticket,
+        sample: &HostSample,
+        turn: &mut Turn<'_>,
+    ) {
+        if let State::Up { health, .. } = &mut self.state
+            && let Some(end) = health.host_sampled(&self.plan, ticket, sample, turn)
         {
             self.terminate(end, turn);
         }

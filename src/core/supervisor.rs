@@ -390,6 +390,9 @@ fn take_in(services: &mut [Service], mode: &mut Mode, event: Event, turn: &mut T
         Event::Usage { name, ticket, used } => {
             with(services, &name, |it| it.used(ticket, &used, turn));
         }
+        Event::HostSample { name, ticket, sample } => {
+            with(services, &name, |it| it.host_sampled(ticket, &sample, turn));
+        }
         Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
         Event::Start { name, by } => with(services, &name, |it| it.start(by, turn)),
         Event::Restart { name, by } => with(services, &name, |it| it.restart(by, turn)),

@@ -20,6 +20,7 @@ pub mod signal;
 pub mod sockets;
 pub mod sole;
 pub mod state;
+pub mod strain;
 pub mod usage;
 
 mod capture;

@@ -36,7 +36,12 @@ pub struct Pressure {
 impl Pressure {
     /// The machine's, or the container's where the kernel shows that.
     pub fn of_host() -> Pressure {
-        let read = |what: &str| read(&Path::new("/proc/pressure").join(what));
+        Pressure::in_proc(Path::new("/proc"))
+    }
+
+    /// The same, from this folder in the place of `/proc`.
+    pub(super) fn in_proc(proc: &Path) -> Pressure {
+        let read = |what: &str| read(&proc.join("pressure").join(what));
         Pressure { cpu: read("cpu"), memory: read("memory"), io: read("io") }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -143,11 +143,16 @@ fn percent(before: &Reading, now: &Reading) -> f64 {
 
 /// A process and all that descends from it.
 pub(crate) fn tree(pid: i32) -> Vec<i32> {
+    tree_in(Path::new("/proc"), pid)
+}
+
+/// The same, of processes that this folder shows.
+pub(super) fn tree_in(proc: &Path, pid: i32) -> Vec<i32> {
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        for child in children(pid) {
+        for child in children(proc, pid) {
             if found.len() == PROCESSES_MAX {
                 return found;
             }
@@ -158,8 +163,8 @@ pub(crate) fn tree(pid: i32) -> Vec<i32> {
 }
 
 /// Source: `proc_pid_task(5)`, `children`.
-fn children(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+fn children(proc: &Path, pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(proc.join(format!("{pid}/task"))) else {
         return Vec::new();
     };
     let of_task = |path: PathBuf| fs::read_to_string(path.join("children")).unwrap_or_default();

@@ -71,6 +71,7 @@ impl Page {
             Note::Miss { of: Some(_), .. } if self.trouble.is_none() => {}
             Note::Miss { .. }
             | Note::Degraded { .. }
+            | Note::Busy { .. }
             | Note::Unhealthy { .. }
             | Note::Hanging { .. }
             | Note::Stopping { .. }

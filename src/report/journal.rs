@@ -165,6 +165,7 @@ fn level(note: &Note, weight: Weight) -> Level {
     match note {
         Note::GaveUp { .. } => Level::Error,
         Note::Unhealthy { .. }
+        | Note::Busy { .. }
         | Note::Killing { .. }
         | Note::Stuck { .. }
         | Note::HookStuck { .. }

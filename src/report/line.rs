@@ -54,6 +54,10 @@ enum Fields<'a> {
     Why {
         why: &'a str,
     },
+    Busy {
+        why: &'a str,
+        host: &'a str,
+    },
     Hanging {
         reason: &'static str,
         signal: String,
@@ -128,6 +132,7 @@ fn fields(note: &Note) -> Fields<'_> {
         Note::Degraded { why } | Note::Unhealthy { why } | Note::HookFailed { why } => {
             Fields::Why { why }
         }
+        Note::Busy { why, host } => Fields::Busy { why, host },
         Note::Killing { why } => Fields::Why { why },
         Note::Hanging { end, signal, stop_after, .. } => Fields::Hanging {
             reason: end.reason(),

@@ -112,6 +112,7 @@ impl Metrics {
             | Note::Miss { .. }
             | Note::Degraded { .. }
             | Note::Healthy
+            | Note::Busy { .. }
             | Note::Unhealthy { .. }
             | Note::Hanging { .. }
             | Note::Stopping { .. }

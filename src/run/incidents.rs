@@ -147,6 +147,7 @@ impl Incidents {
             | Note::Ready { .. }
             | Note::Miss { .. }
             | Note::Degraded { .. }
+            | Note::Busy { .. }
             | Note::Healthy
             | Note::Hanging { .. }
             | Note::Stopping { .. }
@@ -352,6 +353,7 @@ fn action(note: &Note) -> Option<String> {
         Note::GaveUp { retry: Some(retry), .. } => {
             format!("gave it up for now, with an attempt every {}", Short(*retry))
         }
+        Note::Busy { .. } => "let it have the same time once more".to_owned(),
         Note::Up { .. }
         | Note::Waits { .. }
         | Note::HookFailed { .. }

@@ -24,6 +24,7 @@ use crate::os::ears::{Ears, Heard};
 use crate::os::evidence::Examiner;
 use crate::os::signal::Signals;
 use crate::os::sockets::{Handed, Passed};
+use crate::os::strain::Gauge;
 use crate::os::usage::Meter;
 use crate::os::{Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
@@ -65,6 +66,7 @@ pub(super) struct World {
     looker: Looker,
     examiner: Examiner,
     meter: Meter,
+    gauge: Gauge,
     answers: mpsc::Receiver<Event>,
     signals: Signals,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -102,7 +104,8 @@ impl World {
             prober: Prober::new(tell.clone()),
             looker: Looker::new(tell.clone()),
             examiner: Examiner::new(tell.clone()),
-            meter: Meter::new(tell),
+            meter: Meter::new(tell.clone()),
+            gauge: Gauge::new(tell),
             answers,
             signals,
             requests,
@@ -259,6 +262,11 @@ impl World {
             Effect::Measure { name, ticket } => self.with(core, &name, |it, service| {
                 if let Some(pid) = service.pid() {
                     it.meter.measure(&service.plan.name, ticket, pid.0);
+                }
+            }),
+            Effect::SampleHost { name, ticket } => self.with(core, &name, |it, service| {
+                if let Some(pid) = service.pid() {
+                    it.gauge.sample(&service.plan.name, ticket, pid);
                 }
             }),
             Effect::Abandon { ticket } => {

@@ -52,11 +52,70 @@ const fn errors(name: &'static str, old: &'static str, new: &'static str) -> Bug
     Bug { name, file: "core/errors.rs", old, new }
 }
 
+const fn doubt(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/health/doubt.rs", old, new }
+}
+
 const fn told(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/health/told.rs", old, new }
 }
 
 pub(crate) const BUGS: &[Bug] = &[
+    doubt(
+        "whoever is starved is let off for ever",
+        "        self.doubts.spent = true;\n",
+        "        self.doubts.spent = false;\n",
+    ),
+    doubt(
+        "a refused connection is excused by a starved host",
+        "        Class::Timeout | Class::Stale => true,\n        Class::Refused | Class::Dns",
+        "        Class::Timeout | Class::Stale | Class::Refused => true,\n        Class::Dns",
+    ),
+    doubt(
+        "what is definite is excused by a starved host",
+        "    silence && !probe.definite.contains(&class)",
+        "    silence",
+    ),
+    doubt(
+        "a run that was busy once is never let off again",
+        "            self.doubts = Doubts::default();\n",
+        "            self.doubts.looked = false;\n",
+    ),
+    doubt(
+        "a deadlock is excused by a host on which others starve",
+        "processor = if untouched { None } else { much(it.cpu) };",
+        "processor = much(it.cpu);",
+    ),
+    doubt(
+        "a verdict waits for ever for a host that does not answer",
+        "        self.held.as_ref().map(|it| it.by)\n",
+        "        self.held.as_ref().map(|it| it.by + it.by.0)\n",
+    ),
+    doubt(
+        "an answer comes too late to save a run that is doubted",
+        "        self.held.take_if(|it| it.of == of);\n",
+        "        self.held.take_if(|it| it.of == of && it.by.0.is_zero());\n",
+    ),
+    doubt(
+        "another probe ends a run that was just let off",
+        "                check.misses = 0;\n",
+        "                check.misses = check.misses.saturating_sub(3);\n",
+    ),
+    doubt(
+        "a heartbeat ends a run that was just let off",
+        "beats.spare(turn.now + heartbeat.unhealthy_after);",
+        "beats.spare(turn.now + heartbeat.degraded_after);",
+    ),
+    doubt(
+        "the host is looked at for every miss",
+        "            if !self.doubts.looked && !self.doubts.spent {\n",
+        "            if !self.doubts.spent {\n",
+    ),
+    heartbeat(
+        "a beat does not end the time that was given to a busy run",
+        "        self.spared_until = Time::default();\n        self.nothing",
+        "        self.nothing",
+    ),
     errors(
         "errors of an hour ago are never forgotten",
         "while self.spans.front().is_some_and(|it| it.last + WINDOW <= now) {",

@@ -8,6 +8,7 @@ mod harness;
 mod world;
 
 mod api;
+mod busy;
 mod commands;
 mod disks;
 mod endpoint;

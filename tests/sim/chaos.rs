@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepup::core::event::{Event, Exit, News, Used};
+use keepup::core::event::{Event, Exit, HostSample, News, Used};
 use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
@@ -131,11 +131,12 @@ fn any_exit(chance: &mut Chance) -> Exit {
 }
 
 fn any_reply(chance: &mut Chance) -> Reply {
-    match chance.below(8) {
-        0 => silence(),
-        1 => miss("503"),
-        2 => miss_of(Class::Refused, "connection refused"),
-        3 => pass_in(chance.time(s(8))),
+    match chance.below(12) {
+        0..=1 => silence(),
+        2 => miss("503"),
+        3 => miss_of(Class::Refused, "connection refused"),
+        4 => miss_of(Class::Stale, "is too old"),
+        5 => pass_in(chance.time(s(8))),
         _ => pass_in(chance.time(ms(100))),
     }
 }
@@ -170,6 +171,13 @@ fn any_use(chance: &mut Chance, nth: u64) -> (Duration, Used) {
     (s(20) * u32::try_from(nth).unwrap(), used(chance.below(120), cpu))
 }
 
+fn any_host(chance: &mut Chance, nth: u64) -> (Duration, Option<HostSample>) {
+    let mut part = || chance.maybe(2, |it| f64::from(u32::try_from(it.below(100)).unwrap()));
+    let (cpu, waited, io) = (part(), part(), part());
+    let sample = HostSample { cpu, waited, io, ..HostSample::default() };
+    (s(20) * u32::try_from(nth).unwrap(), chance.maybe(4, |_| None).unwrap_or(Some(sample)))
+}
+
 fn any_run(chance: &mut Chance, probes: usize) -> Run {
     let replies = |chance: &mut Chance| -> Vec<(Duration, Reply)> {
         let mut replies: Vec<_> =
@@ -198,6 +206,7 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
         hangs: chance.maybe(5, |it| it.time(s(60))),
         look_takes: chance.maybe(3, |it| it.time(s(2))).unwrap_or_default(),
         uses: (0..chance.below(4)).map(|nth| any_use(chance, nth)).collect(),
+        host: (0..chance.below(4)).map(|nth| any_host(chance, nth)).collect(),
         looks_hang: chance.maybe(10, |it| it.time(s(60))),
     }
 }

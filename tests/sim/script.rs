@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepup::core::event::{Answer, Event, Exit, Miss, News, Used};
+use keepup::core::event::{Answer, Event, Exit, HostSample, Miss, News, Used};
 use keepup::plan::{Class, Signal};
 
 use crate::plans::{ms, s};
@@ -44,6 +44,8 @@ pub(crate) struct Run {
     pub(crate) look_takes: Duration,
     /// What its processes use: from when on, and how much.
     pub(crate) uses: Vec<(Duration, Used)>,
+    /// What a look at the host shows: from when on, and what; `None`: it does not come back.
+    pub(crate) host: Vec<(Duration, Option<HostSample>)>,
     /// From then on the file system of its heartbeat file hangs.
     pub(crate) looks_hang: Option<Duration>,
 }
@@ -102,8 +104,14 @@ pub(crate) fn well() -> Run {
         hangs: None,
         look_takes: Duration::ZERO,
         uses: Vec::new(),
+        host: Vec::new(),
         looks_hang: None,
     }
+}
+
+/// Some task waits for a processor for so much of the time, and the run's own for so much.
+pub(crate) fn loaded(cpu: f64, waited: f64) -> Option<HostSample> {
+    Some(HostSample { cpu: Some(cpu), waited: Some(waited), ..HostSample::default() })
 }
 
 /// Memory in MiB, and percent of a processor.

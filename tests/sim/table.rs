@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, Event, Exit, Miss, News, Note, Pid, SpawnFailure, Ticket, Time,
+    Answer, Effect, Event, Exit, HostSample, Miss, News, Note, Pid, SpawnFailure, Ticket, Time,
 };
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
@@ -32,6 +32,8 @@ enum Deed {
     Late,
     Errors,
     Examined,
+    Starved,
+    NotStarved,
     SaysReady,
     SaysStopping,
     Trigger,
@@ -40,7 +42,7 @@ enum Deed {
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 21] = [
+const DEEDS: [(&str, Deed); 23] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -56,6 +58,8 @@ const DEEDS: [(&str, Deed); 21] = [
     ("late answer", Deed::Late),
     ("error lines", Deed::Errors),
     ("examined", Deed::Examined),
+    ("host starves", Deed::Starved),
+    ("host is well", Deed::NotStarved),
     ("says ready", Deed::SaysReady),
     ("says stopping", Deed::SaysStopping),
     ("trigger", Deed::Trigger),
@@ -70,6 +74,7 @@ struct Bench {
     now: Time,
     asked: Option<Ticket>,
     examined: Option<Ticket>,
+    sampled: Option<Ticket>,
     /// How far its stop has come, if it hangs.
     hung: Option<&'static str>,
     killed: bool,
@@ -100,6 +105,7 @@ impl Bench {
             now: Time(s(1)),
             asked: None,
             examined: None,
+            sampled: None,
             hung: None,
             killed: false,
             swept: false,
@@ -149,6 +155,7 @@ impl Bench {
             Deed::Gone => self.swept || self.awaited,
             Deed::Pass | Deed::Miss => self.asked.is_some(),
             Deed::Examined => self.examined.is_some(),
+            Deed::Starved | Deed::NotStarved => self.sampled.is_some(),
             Deed::Deadline => self.core.deadline().is_some(),
         }
     }
@@ -184,6 +191,11 @@ impl Bench {
             Deed::Errors => Event::ErrorRate { name, run: self.service().run, lines: 1_000 },
             Deed::Examined => {
                 Event::Examined { name, ticket: self.examined.take().unwrap_or_default() }
+            }
+            Deed::Starved | Deed::NotStarved => {
+                let memory = (deed == Deed::Starved).then_some(80.0);
+                let sample = HostSample { memory, ..HostSample::default() };
+                Event::HostSample { name, ticket: self.sampled.take().unwrap(), sample }
             }
             Deed::Shutdown => Event::Shutdown,
             Deed::SaysReady => Event::Notified { pid, news: News::Ready },
@@ -244,6 +256,10 @@ impl Bench {
                 self.hung = Some("examining");
                 "examine".to_owned()
             }
+            Effect::SampleHost { ticket, .. } => {
+                self.sampled = Some(*ticket);
+                "sample".to_owned()
+            }
             Effect::Abandon { .. } => {
                 self.asked = None;
                 "abandon".to_owned()
@@ -275,6 +291,7 @@ impl Bench {
             State::Spawning { stop: Some(_), .. } => "unwanted",
             State::Stopping(_) if self.hook.is_some() => "tidying",
             State::Up { health, .. } if health.started().is_none() => "starting",
+            State::Up { health, .. } if health.is_doubted() => "doubted",
             State::Up { .. } if self.asked.is_some() => "asked",
             State::Up { .. } => "up",
             State::Stopping(_) if service.is_stuck() => "stuck",
@@ -329,6 +346,7 @@ fn state(word: &str) -> Option<Bench> {
         "starting" => Bench::after(any, &[Spawned]),
         "up" => Bench::after(any, &up),
         "asked" => Bench::after(any, &[Spawned, Pass, Deadline]),
+        "doubted" => Bench::after(any, &[&up[..], &[Deadline; 4]].concat()),
         "stopping" => Bench::after(any, &[Spawned, Pass, Stop]),
         "lingering" => {
             Bench::after(|it| it.stop_scope = Scope::Main, &[Spawned, Pass, Stop, ExitZero])
@@ -356,7 +374,7 @@ fn state(word: &str) -> Option<Bench> {
     })
 }
 
-const STATES: [&str; 21] = [
+const STATES: [&str; 22] = [
     "waiting",
     "asking",
     "down",
@@ -366,6 +384,7 @@ const STATES: [&str; 21] = [
     "starting",
     "up",
     "asked",
+    "doubted",
     "examining",
     "hanging",
     "stopping",

@@ -8,7 +8,7 @@ use keepup::core::event::{
     Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time, Used,
 };
 use keepup::core::{Remembered, State, Supervisor, Want};
-use keepup::plan::{Name, OnCap, Plan, Policy, Role, Service, Signal};
+use keepup::plan::{Class, Name, OnCap, Plan, Policy, Role, Service, Signal};
 
 use crate::world::Process;
 
@@ -29,6 +29,8 @@ pub(crate) struct Watch {
     asked: BTreeMap<Ticket, (Name, Option<usize>)>,
     /// Which hooks run, and were they killed?
     hooks: BTreeMap<Ticket, (Name, HookKind, bool)>,
+    /// Looks at the host, and whether it was short of anything or the look did not come back.
+    sampled: BTreeMap<Ticket, (Name, Time)>,
     /// Measurements of present runs that have not come back.
     measured: BTreeMap<Ticket, Name>,
     shutdown_timeout: Duration,
@@ -61,6 +63,10 @@ struct Watched {
     /// It said in this run that it is not well; that it is ending, and when.
     triggered: bool,
     ends_since: Option<Time>,
+    /// Since its last sign of life: it was let off once; and the host was short of something, or did
+    /// not say, when it was asked last.
+    let_off: bool,
+    starves: bool,
     /// Measurements of this run that showed too much memory, in a row, and too busy a processor.
     above: (u32, u32),
     /// Of each probe in this run: misses in a row at most, and was the last one definite?
@@ -122,6 +128,8 @@ impl Watch {
                 seen: None,
                 triggered: false,
                 ends_since: None,
+                let_off: false,
+                starves: false,
                 above: (0, 0),
                 misses: Vec::new(),
                 prepared: false,
@@ -134,6 +142,7 @@ impl Watch {
             services: plan.services.iter().map(watched).collect(),
             asked: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            sampled: BTreeMap::new(),
             measured: BTreeMap::new(),
             shutdown_timeout: plan.supervisor.shutdown_timeout,
             leaving_since: None,
@@ -173,6 +182,7 @@ impl Watch {
                         watched.ends_since.get_or_insert(now);
                     }
                 } else {
+                    watched.let_off = false;
                     watched.seen = Some(now);
                 }
             }
@@ -184,6 +194,7 @@ impl Watch {
                     watched.answered[need] = *answer == Answer::Pass;
                     return Expect::Anything;
                 }
+                watched.let_off &= *answer != Answer::Pass;
                 watched.misses[nth] = match answer {
                     Answer::Pass => (0, false),
                     Answer::Miss(miss) => {
@@ -198,11 +209,18 @@ impl Watch {
             Event::Looked { ticket, .. } => {
                 let Some((name, _)) = self.asked.remove(ticket) else { return Expect::Nothing };
                 let watched = self.of(&name);
+                watched.let_off &= watched.seen >= watched.looked;
                 watched.seen = watched.seen.max(watched.looked);
             }
             Event::Usage { ticket, used, .. } => {
                 let Some(name) = self.measured.remove(ticket) else { return Expect::Nothing };
                 self.of(&name).uses(*used);
+            }
+            Event::HostSample { ticket, sample, .. } => {
+                let Some((name, _)) = self.sampled.remove(ticket) else { return Expect::Nothing };
+                let much = |it: Option<f64>| it.is_some_and(|it| 40.0 <= it);
+                let parts = [sample.cpu, sample.waited, sample.io];
+                self.of(&name).starves = parts.into_iter().any(much);
             }
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
                 let again = core.service(name).is_some_and(
@@ -291,10 +309,18 @@ impl Watch {
                 ensure(lives, "a look at a process that is gone, or on its way out")
             }
             Effect::Measure { name, ticket } => self.measures(name, *ticket),
+            Effect::SampleHost { name, ticket } => {
+                self.sampled.retain(|_, it| it.0 != *name);
+                let before = self.sampled.insert(*ticket, (name.clone(), now));
+                ensure(before.is_none(), "a ticket is given out twice")
+            }
             Effect::Abandon { ticket } => match self.asked.remove(ticket) {
                 Some((_, None | Some(NEEDS..))) => Ok(()),
                 Some((name, Some(nth))) => {
-                    self.of(&name).misses[nth].0 += 1;
+                    let watched = self.of(&name);
+                    watched.misses[nth].0 += 1;
+                    watched.misses[nth].1 =
+                        watched.plan.probes[nth].definite.contains(&Class::Timeout);
                     Ok(())
                 }
                 None => Err("what nobody asked is abandoned".to_owned()),
@@ -361,7 +387,10 @@ impl Watch {
         let leaving = self.ending || self.leaving_since.is_some();
         if let Note::Up { .. } = note {
             self.measured.retain(|_, it| it != name);
+            self.sampled.retain(|_, it| it.0 != *name);
         }
+        let second = Duration::from_secs(1);
+        let unanswered = self.sampled.values().any(|it| it.0 == *name && it.1 + second <= now);
         let watched = self.of(name);
         match note {
             Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
@@ -371,6 +400,7 @@ impl Watch {
                 (watched.touched, watched.looked, watched.seen) = (None, None, None);
                 (watched.triggered, watched.ends_since) = (false, None);
                 watched.above = (0, 0);
+                (watched.let_off, watched.starves) = (false, false);
                 watched.misses = vec![(0, false); watched.plan.probes.len()];
             }
             Note::Backoff { delay, .. } => watched.follows = Follows::Restart { at: now + *delay },
@@ -381,6 +411,11 @@ impl Watch {
                 return ensure(retries && after <= *retry, "attempts that are not wanted");
             }
             Note::Stuck { .. } | Note::HookStuck { .. } => watched.stuck = true,
+            Note::Busy { .. } => {
+                ensure(watched.starves || unanswered, "it is let off for nothing")?;
+                let before = std::mem::replace(&mut watched.let_off, true);
+                return ensure(!before, "it is let off twice in one outage");
+            }
             Note::Unhealthy { .. } => watched.hung_at = Some(now),
             Note::Killing { .. } => watched.hung_at = None,
             Note::Ended { end, exit, .. } => {

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, Event, Exit, HookKind, Pid, Short, Sight, SpawnFailure, Ticket, Time, Used,
+    Answer, Effect, Event, Exit, HookKind, HostSample, Pid, Short, Sight, SpawnFailure, Ticket,
+    Time, Used,
 };
 use keepup::core::tell::Tell;
 use keepup::core::{Remembered, State, Supervisor};
@@ -81,6 +82,7 @@ enum Due {
     Sees { name: Name, ticket: Ticket, sight: Sight },
     Examined { name: Name, ticket: Ticket },
     Measures { name: Name, ticket: Ticket, used: Used },
+    Samples { name: Name, ticket: Ticket, sample: HostSample },
     Touches(Pid),
     Says(Pid, Says),
 }
@@ -334,6 +336,9 @@ impl Sim {
             Due::Measures { name, ticket, used } => {
                 self.send(Event::Usage { name, ticket, used });
             }
+            Due::Samples { name, ticket, sample } => {
+                self.send(Event::HostSample { name, ticket, sample });
+            }
             Due::Touches(pid) => {
                 // On a file system that hangs it cannot touch anything either.
                 let touches = |it: &&Process| {
@@ -365,6 +370,7 @@ impl Sim {
                 | Due::Examined { .. }
                 | Due::Touches(_)
                 | Due::Measures { .. }
+                | Due::Samples { .. }
                 | Due::Says(..) => ((at + gap, nth), due),
             };
             self.agenda = agenda.into_iter().map(shift).collect();
@@ -457,6 +463,7 @@ impl Sim {
                 }
             }
             Effect::Measure { name, ticket } => self.measure(name, ticket),
+            Effect::SampleHost { name, ticket } => self.sample_host(name, ticket),
             Effect::Abandon { .. } | Effect::Answered { .. } | Effect::Save => {}
             Effect::Note { name, note } => self.write(&format!("{name} {note}")),
             Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
@@ -573,6 +580,15 @@ impl Sim {
         let used = process.run.uses.iter().rev().find(|(from, _)| *from <= age);
         let used = used.map(|it| it.1).unwrap_or_default();
         self.plan(Duration::from_millis(10), Due::Measures { name, ticket, used });
+    }
+
+    fn sample_host(&mut self, name: Name, ticket: Ticket) {
+        let process = self.process(&name);
+        let age = self.now - process.since;
+        let sample = process.run.host.iter().rev().find(|(from, _)| *from <= age);
+        if let Some(sample) = sample.map_or(Some(HostSample::default()), |it| it.1) {
+            self.plan(Duration::ZERO, Due::Samples { name, ticket, sample });
+        }
     }
 
     fn look(&mut self, name: Name, ticket: Ticket) {

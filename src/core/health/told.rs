@@ -1,6 +1,7 @@
 //! What a run's health takes from what it says of itself: has it started, is it ending, is it well?
 
 use super::Health;
+use super::doubt::{Doubts, Subject};
 use crate::core::event::{End, News, Short, Time};
 use crate::core::turn::Turn;
 use crate::core::words::EXTENSION_MAX;
@@ -71,6 +72,7 @@ impl Health {
     pub(in crate::core) fn beat(&mut self, plan: &Service, turn: &mut Turn<'_>) {
         if let Some(beats) = &mut self.beats {
             beats.beat(turn.now);
+            self.doubts.lift(Subject::Heart);
             self.unless(None, plan, turn);
         }
     }
@@ -82,6 +84,7 @@ impl Health {
         }
         self.abandon(turn);
         self.beats = None;
+        self.doubts = Doubts::default();
         for check in &mut self.checks {
             check.asking = super::Asking::Idle;
         }

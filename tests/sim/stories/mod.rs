@@ -1,6 +1,7 @@
 //! What keepup does, told by what it says. Each expectation was written from the design.
 
 mod budget;
+mod busy;
 mod classics;
 mod errors;
 mod hanging;
