@@ -60,6 +60,26 @@ pub struct Supervisor {
     pub stay: bool,
     /// Incidents that are kept; 0: none are written.
     pub incidents_keep: u32,
+    /// How full the machine may be.
+    pub host: Host,
+}
+
+/// Where the machine, or the container, is so full that people should know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Of its memory.
+    pub memory: Option<Full>,
+    /// Of the file system that holds the logs.
+    pub disk: Option<Full>,
+}
+
+/// In percent: from here on it is worth a warning, and critical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Below `critical`.
+    pub warning: u32,
+    /// 100 at most.
+    pub critical: u32,
 }
 
 /// A level of keepup's own log.

@@ -1,25 +1,22 @@
-//! `[supervisor.host]`: thresholds of the machine.
+//! `[supervisor.host]`: how full the machine may be.
 
 use toml::de::DeValue;
 
 use super::section::Section;
-use super::unavailable::Asks;
 use super::value::Value;
 use super::wrong::Wrong;
+use crate::plan::{Full, Host};
 
-/// Checks the table; it asks for something if anything stands in it.
-pub(super) fn check(value: Value<'_>) -> Option<Asks> {
-    let layer = value.table()?;
-    let empty = layer.table.is_empty();
-    let section = Section::of(layer);
-    let parts = ["memory", "disk"].map(|key| section.get(key).is_none_or(|it| pair(it).is_some()));
+/// Reads the table; without a key in it, nothing is looked at.
+pub(super) fn read(value: Value<'_>) -> Option<Host> {
+    let section = Section::of(value.table()?);
+    let [memory, disk] = ["memory", "disk"].map(|key| section.maybe(key, full));
     section.refuse_unknown();
-    let well = parts.into_iter().all(|well| well);
-    well.then_some(if empty { Asks::Nothing } else { Asks::Key })
+    Some(Host { memory: memory?, disk: disk? })
 }
 
 /// Two percentages: where a warning begins, and where it is critical.
-fn pair(value: Value<'_>) -> Option<(u32, u32)> {
+fn full(value: Value<'_>) -> Option<Full> {
     let percent = |it: Value<'_>| it.count(1..=100);
     let wrong = || Wrong::hinted("must be two percentages: warning and critical", "write [85, 90]");
     if !matches!(value.item, DeValue::Array(parts) if parts.len() == 2) {
@@ -34,5 +31,5 @@ fn pair(value: Value<'_>) -> Option<(u32, u32)> {
         )));
         return None;
     }
-    Some((warning, critical))
+    Some(Full { warning, critical })
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use super::name;
 use super::section::Section;
 use super::source::Surroundings;
-use super::unavailable::{self, Table};
 use super::value::Value;
 use super::wrong::Wrong;
-use super::{address, duration};
-use crate::plan::{Level, OwnLogFormat, Supervisor};
+use super::{address, duration, host};
+use crate::plan::{Host, Level, OwnLogFormat, Supervisor};
 
 const LEVELS: [(&str, Level); 5] = [
     ("error", Level::Error),
@@ -45,7 +44,7 @@ pub(super) fn read(
     let shutdown_timeout = section.or("shutdown_timeout", usual, Value::duration);
     let stay = section.or("stay", false, Value::truth);
     let incidents_keep = section.or("incidents_keep", 100, |it| it.count(0..=1_000_000));
-    unavailable::refuse(Table::Supervisor, section);
+    let host = section.or("host", Host::default(), host::read);
     section.refuse_unknown();
     Some(Supervisor {
         name: name?,
@@ -60,6 +59,7 @@ pub(super) fn read(
         shutdown_timeout: shutdown_timeout?,
         stay: stay?,
         incidents_keep: incidents_keep?,
+        host: host?,
     })
 }
 

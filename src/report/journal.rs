@@ -16,7 +16,7 @@ use super::event_file::EventFile;
 use super::line::{self, Other};
 use crate::core::event::{Note, Short};
 use crate::plan::{Level, Name};
-use crate::status::{Stamp, Status};
+use crate::status::{self, Stamp, Status};
 
 /// Events kept in memory.
 const EVENTS_MAX: usize = 10_000;
@@ -71,6 +71,20 @@ impl Journal {
         let line = line::of_other(Stamp::now(), &Other::Stalled { gap }, &text);
         self.keep(self.memory(), line);
         self.say(Level::Warn, &text);
+    }
+
+    /// Memory or disk of the machine reached another level.
+    pub(super) fn full(&self, what: &str, used_percent: f64, level: status::Level, text: &str) {
+        let other = Other::Full { what, used_percent, level };
+        self.keep(self.memory(), line::of_other(Stamp::now(), &other, text));
+        self.say(
+            match level {
+                status::Level::Normal => Level::Info,
+                status::Level::Warning | status::Level::Degraded => Level::Warn,
+                status::Level::Critical => Level::Error,
+            },
+            text,
+        );
     }
 
     /// Lines of a service's log were lost.

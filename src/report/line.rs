@@ -9,13 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::core::event::{Asker, End, Note};
-use crate::status::{ExitStatus, Stamp, seconds};
+use crate::status::{ExitStatus, Level, Stamp, seconds};
 
 /// An event that is not about the course of a run.
 #[derive(Clone, Debug)]
 pub(super) enum Other<'a> {
     /// The host stood still for so long.
     Stalled { gap: Duration },
+    /// Memory or disk of the machine reached another level.
+    Full { what: &'a str, used_percent: f64, level: Level },
     /// Lines of a service's log were lost.
     LostLines { service: &'a str, lines: u64, why: &'a str },
 }
@@ -85,6 +87,11 @@ enum Fields<'a> {
         why: &'a str,
         retry_seconds: Option<f64>,
     },
+    Full {
+        what: &'a str,
+        used_percent: f64,
+        level: Level,
+    },
     Stalled {
         stalled_seconds: f64,
     },
@@ -104,6 +111,9 @@ pub(super) fn of_note(at: Stamp, service: &str, note: &Note, text: &str) -> Arc<
 pub(super) fn of_other(at: Stamp, other: &Other<'_>, text: &str) -> Arc<str> {
     let (service, event, fields) = match *other {
         Other::Stalled { gap } => (None, "host", Fields::Stalled { stalled_seconds: seconds(gap) }),
+        Other::Full { what, used_percent, level } => {
+            (None, "host", Fields::Full { what, used_percent, level })
+        }
         Other::LostLines { service, lines, why } => {
             (Some(service), "lost-lines", Fields::LostLines { lines, why })
         }

@@ -5,6 +5,7 @@
 
 mod book;
 mod event_file;
+pub mod host;
 pub mod incident;
 pub mod journal;
 mod line;
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod page;
 pub mod usage;
 
+pub use self::host::HostLevel;
 pub use self::journal::Journal;
 pub use self::log::{Guard, Options, init};
 pub use self::metrics::{LogCount, Metrics};

@@ -131,19 +131,24 @@ fn take(pids: &[i32], disk: &Path, before: Option<&(Instant, Sample)>) -> Sample
         .map(Pid::from_u32)
         .collect();
     let mut system = System::new();
-    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     system.refresh_processes_specifics(
         ProcessesToUpdate::Some(&all),
         false,
         ProcessRefreshKind::nothing().with_cpu().without_tasks(),
     );
     let runs = trees.iter().map(|(pid, tree)| (*pid, run(*pid, tree, &system, before))).collect();
-    let host = Host {
+    Sample { host: host(disk), runs }
+}
+
+/// The machine now, and the file system of this folder. Not for the loop: a dead mount never answers.
+pub(super) fn host(disk: &Path) -> Host {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    Host {
         memory_used_percent: memory_used(&system),
         disk_used_percent: disk_used(disk),
         load1: Some(System::load_average().one),
-    };
-    Sample { host, runs }
+    }
 }
 
 fn run(pid: i32, tree: &[i32], system: &System, before: Option<&(Instant, Sample)>) -> Run {

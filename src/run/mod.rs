@@ -182,7 +182,9 @@ impl Loop {
         };
         let services = self.core.services().iter().map(look).collect();
         let about = About { uptime: now - self.keeper.since(), plan: self.core.plan() };
-        Status::of(&about, services)
+        let mut status = Status::of(&about, services);
+        status.supervisor.level = status.supervisor.level.max(self.world.host.now());
+        status
     }
 }
 

@@ -28,7 +28,7 @@ use crate::os::sockets::Passed;
 use crate::os::{self, Processes};
 use crate::plan::{self, Level, Plan};
 use crate::report::incident::{Shelf, Told};
-use crate::report::{self, Journal, LogCount, Metrics, Options, Sampler};
+use crate::report::{self, HostLevel, Journal, LogCount, Metrics, Options, Sampler};
 use crate::status::{LogStatus, Stamp};
 
 /// keepup's own log is rotated at this size; so many are kept beside it.
@@ -135,6 +135,8 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     if lock.is_some() {
         world.incidents = open_incidents(core.plan(), &world.logs, &world.journal);
     }
+    let (limits, disk) = (core.plan().host, core.plan().log_dir.clone());
+    world.host = HostLevel::watch(limits, disk, world.journal.clone());
     world.systemd = Systemd::from_environment(&core, &world.journal, now());
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects, heard: None };

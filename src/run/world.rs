@@ -30,6 +30,7 @@ use crate::os::{Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
 use crate::probe::{Prober, exec};
+use crate::report::HostLevel;
 use crate::report::journal::Journal;
 use crate::report::metrics::Metrics;
 
@@ -76,6 +77,7 @@ pub(super) struct World {
     /// What is known already, before anything else.
     known: VecDeque<Event>,
     pub(super) incidents: Incidents,
+    pub(super) host: HostLevel,
     /// Whoever started keepup and wants to hear of it.
     pub(super) systemd: Option<Systemd>,
     /// Questions put to a process, and since when.
@@ -113,6 +115,7 @@ impl World {
             held: Held::new(),
             ears,
             known: VecDeque::new(),
+            host: HostLevel::unwatched(),
             systemd: None,
             asked: HashMap::new(),
             events_in_row: 0,

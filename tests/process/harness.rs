@@ -256,6 +256,19 @@ impl Keepup {
         }
     }
 
+    /// Waits for an event about the machine.
+    pub(crate) fn host_event(&mut self) -> Value {
+        let mut found = None;
+        let end = Instant::now() + LIMIT;
+        while found.is_none() {
+            assert!(Instant::now() < end, "nothing is told of the machine: {}", self.told());
+            self.read_events();
+            found = self.events.iter().find(|it| it["event"] == "host").cloned();
+            world::pause();
+        }
+        found.unwrap()
+    }
+
     fn read_events(&mut self) {
         let Ok(mut file) = fs::File::open(self.folder.path("state/events.jsonl")) else {
             return;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Keepup, shell};
+use crate::harness::{Folder, Keepup, shell};
 use crate::world::wait_until;
 
 /// Holds this many MiB, in a process of its own.
@@ -65,4 +65,26 @@ fn a_service_that_spins_for_too_long_is_restarted() {
     keepup.up("api");
     assert_eq!(keepup.events("api", "unhealthy").len(), 1);
     assert_ne!(keepup.service("api")["pid"], Value::Null);
+}
+
+#[test]
+fn a_full_machine_is_told_and_is_part_of_the_level() {
+    // Of any machine one percent of the memory is used, and of two neither is free.
+    let host = "host = { memory = [1, 100] }";
+    let mut keepup = Keepup::start_in(Folder::new(), host, &shell("api", "sleep 1000", ""));
+    let told = keepup.host_event();
+    assert_eq!((&told["what"], &told["level"]), (&"memory".into(), &"warning".into()), "{told}");
+    let used = told["used_percent"].as_f64().unwrap();
+    assert!((1.0..=100.0).contains(&used), "{told}");
+    wait_until("the level follows", || keepup.status()["supervisor"]["level"] == "warning");
+    keepup.end();
+
+    let host = "host = { memory = [1, 2], disk = [99, 100] }";
+    let mut keepup = Keepup::start_in(Folder::new(), host, &shell("api", "sleep 1000", ""));
+    let told = keepup.host_event();
+    assert_eq!(told["level"], "critical", "{told}");
+    assert!(told["text"].as_str().unwrap().ends_with("% full, critical from 2 % on"), "{told}");
+    wait_until("the level follows", || keepup.status()["supervisor"]["level"] == "critical");
+    keepup.wait_for(&["ERROR", "memory is", "critical from 2 %"]);
+    keepup.end();
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keepup::plan::{
-    Errors, ExitMatch, Heartbeat, HttpAddress, Level, Logs, OnCap, OwnLogFormat, Plan, Policy,
-    Probe, ProbeKind, Question, Resources, Restart, Rewrite, Role, Scope, Service, Signal, Socket,
-    Supervisor, WaitFor,
+    Errors, ExitMatch, Heartbeat, Host, HttpAddress, Level, Logs, OnCap, OwnLogFormat, Plan,
+    Policy, Probe, ProbeKind, Question, Resources, Restart, Rewrite, Role, Scope, Service, Signal,
+    Socket, Supervisor, WaitFor,
 };
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -32,6 +32,7 @@ pub(crate) fn plan(services: Vec<Service>) -> Plan {
         shutdown_timeout: s(25),
         stay: false,
         incidents_keep: 100,
+        host: Host::default(),
     };
     Plan { supervisor, services }
 }

@@ -1,12 +1,18 @@
 //! What probably caused an incident, and what a person should do about it: guesses, each with what
 //! it is guessed from.
 
+use std::time::Duration;
+
 use super::{Failure, Incident};
+use crate::core::event::Short;
 use crate::os::evidence::{HostSeen, ProcessSeen, ThreadSeen};
 use crate::os::pressure::Stall;
 
 /// A machine whose tasks wait for more of their time than this, in percent, is starved.
 const STARVED: f64 = 40.0;
+
+/// Whoever takes too much within this time took it from the start.
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// The causes, the likeliest first, and what to do.
 pub(super) fn of(it: &Incident) -> (Vec<String>, Vec<String>) {
@@ -27,6 +33,8 @@ pub(super) fn of(it: &Incident) -> (Vec<String>, Vec<String>) {
     }
     match it.reason.as_str() {
         "unhealthy" | "heartbeat-lost" | "never-ready" => hangs(it, &mut found),
+        "over-memory" => takes_memory(it, &mut found),
+        "over-cpu" => takes_processor(it, &mut found),
         _ => {}
     }
     if let Some(line) = last_line(it)
@@ -105,6 +113,47 @@ fn ends(failure: &Failure, found: &mut Found) {
             found.add(format!("it failed by itself ({})", exit.text), "read its last lines, below");
         }
         (None, None) => {}
+    }
+}
+
+/// It outgrew its limit: at once, or in the course of time?
+fn takes_memory(it: &Incident, found: &mut Found) {
+    let Some(failure) = it.failures.last() else { return };
+    let uptime = Duration::try_from_secs_f64(failure.uptime_seconds).unwrap_or_default();
+    if uptime < AT_ONCE {
+        found.add(
+            format!("it takes so much soon after its start ({}): {}", Short(uptime), failure.what),
+            "raise max_memory, or have it begin with less: fewer workers, smaller caches; another \
+             restart changes nothing",
+        );
+    } else {
+        found.add(
+            format!("its memory grew for {}: {}", Short(uptime), failure.what),
+            "look for what grows: a leak, or a cache without a limit; memray and tracemalloc show \
+             it for Python",
+        );
+    }
+}
+
+/// It was busy for too long: who of it, and with what?
+fn takes_processor(it: &Incident, found: &mut Found) {
+    let Some(failure) = it.failures.last() else { return };
+    found.add(
+        format!("it kept the processor busy: {}", failure.what),
+        "profile it while it is busy, for example: py-spy top --pid; or raise max_cpu, if it has so \
+         much to do",
+    );
+    let Some(evidence) = it.evidence.last() else { return };
+    let used = |it: &&ProcessSeen| it.cpu_seconds;
+    let busiest = evidence.processes.iter().max_by(|a, b| used(a).total_cmp(&used(b)));
+    if let Some(process) = busiest {
+        let running = process.threads.iter().filter(|it| it.state == "R").count();
+        let (pid, name, used) = (process.pid, &process.name, process.cpu_seconds);
+        found.causes.push(format!(
+            "the busiest of its processes is pid {pid} ({name}): {used:.0} s of processor time, \
+             {running} of {} threads running",
+            process.threads_count
+        ));
     }
 }
 
@@ -273,6 +322,50 @@ mod tests {
         assert!(hung("D", None).contains("stuck in the kernel, in anon_pipe_read"));
         assert!(hung("T", None).contains("was stopped"));
         assert!(hung("R", None).contains("was running"));
+    }
+
+    #[test]
+    fn memory_that_is_taken_at_once_is_told_from_memory_that_grows() {
+        let took = |seconds: f64| {
+            let mut it = incident("over-memory");
+            it.failures[0].what = "uses 1.2 GiB, max_memory is 1 GiB".to_owned();
+            it.failures[0].uptime_seconds = seconds;
+            of(&it)
+        };
+        let (causes, follow_up) = took(4.0);
+        let wanted =
+            "it takes so much soon after its start (4s): uses 1.2 GiB, max_memory is 1 GiB";
+        assert_eq!(causes, [wanted]);
+        assert!(follow_up[0].contains("raise max_memory"), "{follow_up:?}");
+        let (causes, follow_up) = took(7200.0);
+        assert_eq!(causes, ["its memory grew for 2h: uses 1.2 GiB, max_memory is 1 GiB"]);
+        assert!(follow_up[0].contains("a leak"), "{follow_up:?}");
+    }
+
+    #[test]
+    fn who_kept_the_processor_busy_is_named() {
+        let mut it = incident("over-cpu");
+        it.failures[0].what = "uses 99% of a processor, max_cpu is 95%, for 5m".to_owned();
+        let (causes, follow_up) = of(&it);
+        let what = "it kept the processor busy: uses 99% of a processor, max_cpu is 95%, for 5m";
+        assert_eq!(causes, [what]);
+        assert!(follow_up[0].contains("py-spy"), "{follow_up:?}");
+        let process = |pid: i32, cpu_seconds: f64, states: &[&str]| ProcessSeen {
+            pid,
+            name: "python3".to_owned(),
+            cpu_seconds,
+            threads_count: states.len(),
+            threads: states
+                .iter()
+                .map(|it| ThreadSeen { state: (*it).to_owned(), ..ThreadSeen::default() })
+                .collect(),
+            ..ProcessSeen::default()
+        };
+        let processes = vec![process(7, 2.0, &["S"]), process(8, 301.4, &["R", "S", "S"])];
+        it.evidence.push(Evidence { processes, ..Evidence::default() });
+        let busiest = "the busiest of its processes is pid 8 (python3): 301 s of processor time, 1 of 3 \
+                       threads running";
+        assert_eq!(of(&it).0, [what, busiest]);
     }
 
     #[test]
