@@ -14,6 +14,9 @@ use common::{Folder, Keepup, wait};
 /// Numbers of services, and what keepup may take with so many, in MiB.
 const GOALS: [(usize, Option<u64>); 4] = [(1, None), (10, Some(4)), (100, Some(6)), (1000, None)];
 
+/// What follows a start is over by then, and what only a start needs is given back.
+const SETTLED: Duration = Duration::from_secs(4);
+
 /// For each further service, in KiB.
 const FURTHER_GOAL: u64 = 20;
 
@@ -27,6 +30,7 @@ fn main() {
         }
         let mut keepup = Keepup::start(Folder::new(), &text);
         keepup.wait_up(services);
+        wait(SETTLED);
         let (pss, anonymous) = settled(keepup.pid());
         for path in ["/v1/status", "/metrics", "/"] {
             assert!(keepup.get(path).starts_with("HTTP/1.1 200"), "{path}");

@@ -31,10 +31,15 @@ impl Supervisor {
     pub fn tell(&self) -> Tell {
         let stopping = self.is_leaving();
         Tell {
-            ready: stopping || self.services().iter().all(|it| self.is_settled(it)),
+            ready: self.is_ready(),
             stopping,
             status: if stopping { self.farewell() } else { self.line() },
         }
+    }
+
+    /// [`Tell::ready`].
+    pub fn is_ready(&self) -> bool {
+        self.is_leaving() || self.services().iter().all(|it| self.is_settled(it))
     }
 
     /// How long it may take until all is started, at the most: the longest chain of services that

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "clone(2), and a word that two processes share, have no safe form")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -90,9 +91,10 @@ impl Spawner {
 fn work(jobs: &Receiver<Job>, busy: &AtomicBool) {
     // keepup's handlers must not run in a child that borrows its memory.
     launch::block_all();
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    // Never written to by us: what no child touches takes no memory.
+    let mut stack = Vec::with_capacity(STACK / size_of::<u128>());
     while let Ok(job) = jobs.recv() {
-        job.start(&mut stack);
+        job.start(stack.spare_capacity_mut());
         busy.store(false, Ordering::Release);
     }
 }
@@ -105,7 +107,7 @@ struct Handed<'a> {
 
 impl Job {
     /// Returns when the child has its program, or is dead.
-    fn start(&self, stack: &mut [u128]) {
+    fn start(&self, stack: &mut [MaybeUninit<u128>]) {
         let argv = launch::pointers(&self.launch.argv);
         let own_pid = OwnPid::new();
         let environment = self.launch.environment(&own_pid);

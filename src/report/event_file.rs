@@ -9,13 +9,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
 /// At this size the file becomes `events.jsonl.1`, in place of the one before.
 const SIZE_MAX: u64 = 10_000_000;
-/// Lines that wait for the disk; about 300 KiB when full.
+/// Lines that wait for the disk; about 300 KiB when full, next to nothing when empty.
 const QUEUE_MAX: usize = 2048;
 
 enum Order {
@@ -26,7 +28,7 @@ enum Order {
 /// The way to the file's thread.
 #[derive(Clone, Debug)]
 pub(super) struct EventFile {
-    orders: SyncSender<Order>,
+    orders: Sender<Order>,
     lost: Arc<AtomicU64>,
 }
 
@@ -37,7 +39,7 @@ impl EventFile {
     }
 
     fn with_size(dir: &Path, size_max: u64) -> io::Result<EventFile> {
-        let (orders, queue) = sync_channel(QUEUE_MAX);
+        let (orders, queue) = channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             path: dir.join("events.jsonl"),
@@ -49,7 +51,7 @@ impl EventFile {
         thread::Builder::new()
             .name("events".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || writer.run(&queue))?;
+            .spawn(move || writer.run(queue))?;
         Ok(EventFile { orders, lost })
     }
 
@@ -86,8 +88,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<Order>) {
-        while let Ok(order) = queue.recv() {
+    fn run(mut self, mut queue: Receiver<Order>) {
+        while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Write(line) => self.take(&line),
                 Order::Close(done) => {

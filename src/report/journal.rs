@@ -29,8 +29,6 @@ const FOLLOW_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Journal {
     memory: Arc<Mutex<Memory>>,
-    /// `None`: that was the last event.
-    followers: broadcast::Sender<Option<Arc<str>>>,
     file: Option<EventFile>,
 }
 
@@ -39,13 +37,28 @@ struct Memory {
     events: VecDeque<Arc<str>>,
     bytes: usize,
     pages: HashMap<Name, Page>,
+    followers: Followers,
+}
+
+/// Those who follow; there is nothing of it before the first one. `None`: that was the last event.
+#[derive(Debug, Default)]
+struct Followers(Option<broadcast::Sender<Option<Arc<str>>>>);
+
+impl Followers {
+    fn one_more(&mut self) -> broadcast::Receiver<Option<Arc<str>>> {
+        self.0.get_or_insert_with(|| broadcast::Sender::new(FOLLOW_MAX)).subscribe()
+    }
+
+    fn send(&mut self, event: Option<Arc<str>>) {
+        // Nobody follows any more: that is no failure.
+        self.0.take_if(|it| it.send(event).is_err());
+    }
 }
 
 impl Journal {
     /// A journal that writes nothing to disk.
     pub fn in_memory() -> Journal {
-        let (followers, _) = broadcast::channel(FOLLOW_MAX);
-        Journal { memory: Arc::default(), followers, file: None }
+        Journal { memory: Arc::default(), file: None }
     }
 
     /// A journal that appends to `<state_dir>/events.jsonl`. Fails only if there is no thread to be
@@ -125,8 +138,8 @@ impl Journal {
     /// The last events, and from there on each as it comes; `None` after the last one.
     pub fn follow(&self, lines: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Option<Arc<str>>>) {
         // Subscribed first, under the lock that `keep` sends under: none is missed, none comes twice.
-        let memory = self.memory();
-        let receiver = self.followers.subscribe();
+        let mut memory = self.memory();
+        let receiver = memory.followers.one_more();
         let skipped = memory.events.len().saturating_sub(lines);
         (memory.events.iter().skip(skipped).cloned().collect(), receiver)
     }
@@ -142,7 +155,7 @@ impl Journal {
 
     /// Tells those who follow that there will be nothing more.
     pub fn dismiss(&self) {
-        let _ = self.followers.send(None);
+        self.memory().followers.send(None);
     }
 
     /// Waits until all events are on disk, but no longer than `limit`; for the end of keepup.
@@ -161,8 +174,7 @@ impl Journal {
         if let Some(file) = &self.file {
             file.write(&line);
         }
-        // Nobody follows: that is no failure.
-        let _ = self.followers.send(Some(Arc::clone(&line)));
+        memory.followers.send(Some(Arc::clone(&line)));
         memory.bytes += line.len();
         memory.events.push_back(line);
         while memory.events.len() > EVENTS_MAX || memory.bytes > BYTES_MAX {

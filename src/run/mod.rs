@@ -11,6 +11,7 @@ pub mod shown;
 mod sockets;
 mod start;
 mod systemd;
+mod tidy;
 mod world;
 
 use std::time::Duration;

@@ -140,7 +140,6 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     world.systemd = Systemd::from_environment(&core, &world.journal, now());
     let (operators, effects) = (Operators::default(), Vec::new());
     let mut whole = Loop { core, world, keeper, operators, effects, heard: None };
-    os::pages::forget();
     let status = whole.turn().await;
     finish(whole, &control, status).await;
     Ok(status)

@@ -14,6 +14,7 @@ use super::incidents::Incidents;
 use super::operator;
 use super::sockets::Sockets;
 use super::systemd::Systemd;
+use super::tidy::Tidy;
 use crate::control::{Outcome, Request};
 use crate::core::event::{Answer, Effect, Event, HookKind, Pid, Short, SpawnFailure, Ticket, Time};
 use crate::core::waiting::ANSWER_MAX;
@@ -80,6 +81,7 @@ pub(super) struct World {
     pub(super) host: HostLevel,
     /// Whoever started keepup and wants to hear of it.
     pub(super) systemd: Option<Systemd>,
+    tidy: Tidy,
     /// Questions put to a process, and since when.
     asked: HashMap<Ticket, (Name, Time)>,
     events_in_row: u32,
@@ -117,6 +119,7 @@ impl World {
             known: VecDeque::new(),
             host: HostLevel::unwatched(),
             systemd: None,
+            tidy: Tidy::Starting,
             asked: HashMap::new(),
             events_in_row: 0,
         })
@@ -137,7 +140,8 @@ impl World {
             self.events_in_row += 1;
             self.incidents.review(core, now());
             let own = self.held.deadline().into_iter().chain(self.ears.deadline());
-            let own = own.chain(self.incidents.deadline(core));
+            self.tidy.turn(core, now());
+            let own = own.chain(self.incidents.deadline(core)).chain(self.tidy.deadline());
             let mut wake = deadline.into_iter().chain(own).min();
             if let Some(systemd) = &mut self.systemd {
                 systemd.turn(core, now());

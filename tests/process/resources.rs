@@ -1,9 +1,9 @@
-//! What services use: measured of their whole tree, and bounded.
+//! What services use: measured of their whole tree, and bounded; and what keepup itself gives back.
 
 use serde_json::Value;
 
 use crate::harness::{Folder, Keepup, shell};
-use crate::world::wait_until;
+use crate::world::{proc_status, wait_until};
 
 /// Holds this many MiB, in a process of its own.
 fn holds(mebibytes: u32) -> String {
@@ -86,5 +86,23 @@ fn a_full_machine_is_told_and_is_part_of_the_level() {
     assert!(told["text"].as_str().unwrap().ends_with("% full, critical from 2 % on"), "{told}");
     wait_until("the level follows", || keepup.status()["supervisor"]["level"] == "critical");
     keepup.wait_for(&["ERROR", "memory is", "critical from 2 %"]);
+    keepup.end();
+}
+
+#[test]
+fn what_only_a_start_needs_is_given_back_once_all_has_started() {
+    let keys = "[service.api.startup]\nexec = [\"test\", \"-e\", \"ok\"]\ninterval = \"20ms\"\n";
+    let mut keepup = Keepup::start(&shell("api", "exec sleep 1000", keys));
+    keepup.event("api", "miss");
+    let pages = |pid| {
+        let kib = proc_status(pid, "RssFile");
+        kib.trim_end_matches(" kB").parse::<u32>().unwrap()
+    };
+    let before = pages(keepup.pid);
+    keepup.folder.write("ok", "");
+    keepup.event("api", "ready");
+    wait_until("pages of the program are given back", || pages(keepup.pid) < before / 4 * 3);
+    // What is needed again comes back.
+    keepup.wait_status("api", "ready", true);
     keepup.end();
 }
