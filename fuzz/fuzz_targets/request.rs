@@ -28,7 +28,8 @@ static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
                 requests,
                 journal: Journal::in_memory(),
                 metrics: Arc::new(Metrics::new().unwrap()),
-                usage: Sampler::new(folder),
+                usage: Sampler::new(folder.clone()),
+                incidents: Some(folder),
                 open_log: None,
                 log_counts: None,
             };
