@@ -37,7 +37,7 @@ impl Supervisor {
         }
     }
 
-    /// [`Tell::ready`].
+    /// Is it ready, in the sense of [`Tell::ready`]?
     pub fn is_ready(&self) -> bool {
         self.is_leaving() || self.services().iter().all(|it| self.is_settled(it))
     }

@@ -168,11 +168,7 @@ fn line(kind: Kind, prefix: &[u8], bytes: &[u8], end: End, out: &mut Vec<u8>) {
 /// Bytes as they stand in a JSON string. Most lines need nothing, which is found out many bytes at
 /// once.
 fn message(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut chunks = bytes.chunks_exact(32);
-    let special = |any: bool, byte: &u8| any || is_special(*byte) || *byte >= 0x80;
-    let plain = !chunks.any(|it| it.iter().fold(false, special))
-        && !chunks.remainder().iter().fold(false, special);
-    if plain {
+    if special(bytes, Other::IsSpecial).is_none() {
         return out.extend_from_slice(bytes);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -186,13 +182,48 @@ fn message(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+/// What is not ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    IsSpecial,
+    IsPlain,
+}
+
+/// Where the first byte is that cannot stand in a JSON string as it is; looked for in eight bytes
+/// at once, however the compiler is set.
+fn special(bytes: &[u8], other: Other) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let hit = |(nth, word): (usize, &[u8; 8])| match specials(*word, other) {
+        0 => None,
+        hits => Some(nth * 8 + hits.trailing_zeros() as usize / 8),
+    };
+    words.iter().enumerate().find_map(hit).or_else(|| {
+        let mut word = [b' '; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        hit((words.len(), &word))
+    })
+}
+
+/// The highest bit of each special byte, and perhaps of some after the first one, which come later
+/// in memory.
+fn specials(word: [u8; 8], other: Other) -> u64 {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = EACH << 7;
+    let word = u64::from_le_bytes(word);
+    // A byte below the other borrows from its highest bit; one that had that bit set does not count.
+    let below = |word: u64, least: u8| word.wrapping_sub(EACH * u64::from(least)) & !word;
+    let equals = |byte: u8| below(word ^ EACH * u64::from(byte), 1);
+    let ascii = below(word, b' ') | equals(b'"') | equals(b'\\');
+    HIGHEST
+        & match other {
+            Other::IsSpecial => ascii | word,
+            Other::IsPlain => ascii,
+        }
 }
 
 /// Source: RFC 8259, 7.
 fn escape(mut bytes: &[u8], out: &mut Vec<u8>) {
-    while let Some(at) = bytes.iter().position(|it| is_special(*it)) {
+    while let Some(at) = special(bytes, Other::IsPlain) {
         out.extend_from_slice(&bytes[..at]);
         let byte = bytes[at];
         if byte == 0x1b {
@@ -234,6 +265,32 @@ fn sequence(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_stands() {
+        let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        for length in 0..20 {
+            let mut bytes = vec![b' '; length];
+            assert_eq!(special(&bytes, Other::IsSpecial), None, "{length}");
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    bytes[at] = byte;
+                    let found = is_special(byte).then_some(at);
+                    assert_eq!(special(&bytes, Other::IsPlain), found, "{byte:#x} at {at}");
+                    let found = (is_special(byte) || !byte.is_ascii()).then_some(at);
+                    assert_eq!(special(&bytes, Other::IsSpecial), found, "{byte:#x} at {at}");
+                    // What comes after it changes nothing, nor does what comes before.
+                    for around in [b'!', b'#', b'[', b']', 0x7f, b'~'] {
+                        let mut bytes = vec![around; length];
+                        bytes[at] = byte;
+                        let found = is_special(byte).then_some(at);
+                        assert_eq!(special(&bytes, Other::IsPlain), found, "{bytes:?}");
+                    }
+                }
+                bytes[at] = b' ';
+            }
+        }
+    }
 
     fn form(format: LogFormat) -> Form {
         let form = Form::of(format, &Name::from("api")).unwrap();
