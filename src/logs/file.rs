@@ -239,6 +239,10 @@ impl LogFile {
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            // What stands at its end goes on in the next one.
+            Err(error) if is_too_large(&error) && open.size != 0 && !resting => {
+                self.rotate(now).map(|()| 0)
+            }
             // There is room as soon as the oldest file is freed.
             Err(error) if is_full(&error) && self.await_sweeps(0) => Ok(0),
             Err(error) => {
@@ -452,6 +456,11 @@ fn is_gone(error: &io::Error) -> bool {
 /// The file itself is well, it is only that there is no room.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The file may not grow, as with `ulimit -f`; another one may.
+fn is_too_large(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
 }
 
 /// Why, in the words of this project: lower case, no number.

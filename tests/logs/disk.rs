@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keepup::plan::{self, LogFormat, Overflow};
@@ -44,20 +44,26 @@ struct Loop(PathBuf);
 
 impl Loop {
     fn new(folder: &Folder) -> Loop {
+        Loop::with(folder, "mkfs.ext4", 64 << 20)
+    }
+
+    fn with(folder: &Folder, mkfs: &str, size: u64) -> Loop {
         let (image, path) = (folder.path("image"), folder.path("disk"));
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::File::create(&image).unwrap().set_len(size).unwrap();
         fs::create_dir(&path).unwrap();
-        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap();
-        assert!(made.success(), "this test needs mkfs.ext4");
-        let mounted =
-            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path).status().unwrap();
-        assert!(mounted.success(), "this test must be able to mount a loop device");
+        run(Command::new(mkfs).arg("-q").arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
         Loop(path)
     }
 
     fn freeze(&self) -> Frozen<'_> {
-        assert!(Command::new("fsfreeze").arg("-f").arg(&self.0).status().unwrap().success());
-        Frozen(self)
+        // Should this test be killed, its disk thaws all the same.
+        let mut guard = Command::new("sh");
+        guard.args(["-c", "sleep 60; exec fsfreeze -u \"$0\""]).arg(&self.0);
+        let guard = guard.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let frozen = Frozen(self, guard);
+        run(Command::new("fsfreeze").arg("-f").arg(&self.0));
+        frozen
     }
 }
 
@@ -67,12 +73,45 @@ impl Drop for Loop {
     }
 }
 
+/// A file system of which one folder may hold no more than its quota. Needs root and btrfs, whose
+/// quotas hold for root, too.
+struct Quota(Loop);
+
+impl Quota {
+    fn new(folder: &Folder) -> Option<Quota> {
+        if Command::new("mkfs.btrfs").arg("--version").output().is_err() {
+            return cannot_set_quotas();
+        }
+        let disk = Loop::with(folder, "mkfs.btrfs", 256 << 20);
+        run(Command::new("btrfs").args(["quota", "enable"]).arg(&disk.0));
+        run(Command::new("btrfs").args(["subvolume", "create"]).arg(disk.0.join("logs")));
+        Some(Quota(disk))
+    }
+
+    fn limit(&self, bytes: &str) {
+        run(Command::new("btrfs").args(["qgroup", "limit", bytes]).arg(self.0.0.join("logs")));
+    }
+}
+
+fn run(command: &mut Command) {
+    let done = command.output();
+    assert!(done.is_ok_and(|it| it.status.success()), "this test needs {command:?} to work");
+}
+
+#[expect(clippy::print_stderr, reason = "who runs the tests should read it")]
+fn cannot_set_quotas<T>() -> Option<T> {
+    eprintln!("not run: this test sets a quota, and that needs btrfs-progs");
+    None
+}
+
 /// Writes to the disk hang as long as this lives.
-struct Frozen<'a>(&'a Loop);
+struct Frozen<'a>(&'a Loop, Child);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
         let _ = Command::new("fsfreeze").arg("-u").arg(&self.0.0).status();
+        let _ = self.1.kill();
+        let _ = self.1.wait();
     }
 }
 
@@ -232,6 +271,36 @@ fn on_a_full_disk_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
 }
 
 #[test]
+fn with_its_quota_used_up_the_service_goes_on_and_the_gap_is_marked_where_it_is() {
+    if cannot_mount() {
+        return;
+    }
+    let folder = Folder::new();
+    let Some(quota) = Quota::new(&folder) else { return };
+    quota.limit("1M");
+    let world = World::new();
+    let plan = plan::Logs { buffer: 100_000, ..plan(quota.0.0.join("logs/api.log")) };
+    let out = world.add("api", &plan);
+    let all = lines(0..50_000);
+    write_aside(out.try_clone().unwrap(), all).recv_timeout(LIMIT).expect("the service goes on");
+    world.drain("api");
+    let (problem, _) = world.logs.stats(&name("api")).problem.unwrap();
+    assert!(problem.contains(": quota exceeded; "), "{problem}");
+    assert!(world.lost("api") > 20_000, "{}", world.lost("api"));
+    quota.limit("none");
+    wait_until("writing again", || world.logs.stats(&name("api")).problem.is_none());
+    (&out).write_all(&lines(50_000..50_010)).unwrap();
+    world.drain("api");
+    let (file, lost) = (folder.read("disk/logs/api.log"), world.lost("api"));
+    let mark = format!("keepup: {lost} lines lost (quota exceeded)\n");
+    let (before, after) = file.split_once(&mark).expect("the mark");
+    let kept = u32::try_from(50_000 - lost).unwrap();
+    assert!(before.as_bytes() == lines(0..kept), "whole lines, in order, up to the gap");
+    assert_eq!(after.as_bytes(), lines(50_000..50_010), "and those behind it");
+    world.finish();
+}
+
+#[test]
 fn a_short_shortage_loses_nothing() {
     if cannot_mount() {
         return;
@@ -342,6 +411,37 @@ fn a_service_that_must_lose_nothing_is_held_until_its_log_can_be_written() {
         let start = if format == LogFormat::Raw { 0 } else { 35 };
         let shown: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
         assert!(shown.join("\n") + "\n" == String::from_utf8(written).unwrap());
+        world.finish();
+    }
+}
+
+#[test]
+fn a_service_that_must_lose_nothing_is_held_while_its_disk_hangs() {
+    if cannot_mount() {
+        return;
+    }
+    for format in [LogFormat::Raw, LogFormat::Text] {
+        let folder = Folder::new();
+        let disk = Loop::new(&folder);
+        let world = World::new();
+        let (file, overflow) = (disk.0.join("api.log"), Overflow::Block);
+        let out = world.add("api", &plan::Logs { overflow, format, buffer: 1000, ..plan(file) });
+        (&out).write_all(&lines(0..10)).unwrap();
+        world.drain("api");
+        let frozen = disk.freeze();
+        let done = write_aside(out, lines(10..50_000));
+        wait_until("it is told", || !world.texts().is_empty());
+        let early = done.recv_timeout(Duration::from_millis(300));
+        assert!(early.is_err(), "the writer was not held");
+        drop(frozen);
+        done.recv_timeout(LIMIT).expect("the writer goes on");
+        world.drain("api");
+        assert_eq!(world.lost("api"), 0);
+        wait_until("all is well", || world.logs.stats(&name("api")).problem.is_none());
+        let start = if format == LogFormat::Raw { 0 } else { 35 };
+        let text = folder.read("disk/api.log");
+        let shown: Vec<&str> = text.lines().map(|it| &it[start..]).collect();
+        assert!((shown.join("\n") + "\n").as_bytes() == lines(0..50_000));
         world.finish();
     }
 }

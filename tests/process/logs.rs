@@ -135,6 +135,29 @@ fn a_log_is_rotated_by_size_at_the_end_of_a_line() {
 }
 
 #[test]
+fn a_log_that_may_not_grow_is_rotated_early_and_nothing_is_lost() {
+    let folder = Folder::new();
+    let service = shell("api", "seq 100001 160000; exec sleep 1000", "");
+    folder.write("supervisor.toml", &(supervisor("") + &service));
+    // 64 KiB, which is not the end of a line, and far below `max_size`.
+    let mut command = folder.command("sh");
+    command.args(["-c", &format!("ulimit -f 128; exec {KEEPUP}")]);
+    let keepup = Keepup::launch(folder, command);
+    let read = |nth: u32| match nth {
+        0 => keepup.folder.read("logs/api.log"),
+        nth => keepup.folder.read(&format!("logs/api.log.{nth}")),
+    };
+    wait_until("all is written", || read(0).ends_with("160000\n"));
+    let text: String = (0..10).rev().map(read).collect();
+    let all: String = (100_001..=160_000).map(|it| format!("{it}\n")).collect();
+    assert!(text == all, "{} bytes instead of {}", text.len(), all.len());
+    assert_eq!(read(1).len(), 65_536);
+    let log = &keepup.service("api")["log"];
+    assert_eq!((&log["lines_lost"], log["problem"].is_null()), (&0.into(), true), "{log}");
+    assert!(keepup.ask(&["logs", "api", "-n", "all"]) == all, "as if it were one file");
+}
+
+#[test]
 fn a_log_goes_on_where_the_last_keepup_left_it() {
     let service = shell("api", "echo line; exec sleep 1000", "");
     let mut keepup = Keepup::start(&service);
