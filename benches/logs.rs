@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "its output is the result")]
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +25,14 @@ const LINE: usize = 100;
 const FORMATS: [(&str, LogFormat); 3] =
     [("raw", LogFormat::Raw), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LOGGERS: [&str; 3] = ["svlogd", "s6-log", "multilog"];
+/// The least that a logger with rotation does: reads as `cat` does, writes, renames.
+const FLOOR: &str = "rotating cat";
+/// What `cat` reads at once, and the usual bounds.
+const READ_SIZE: usize = 128 << 10;
+const MAX_SIZE: usize = 50_000_000;
+const KEEP: u32 = 10;
+/// So much is in the files of all of them at the end, with nothing rotated away.
+const KEPT_MIB: usize = 128;
 /// They start the writer themselves. They take their time, so they are given less to do.
 const SUPERVISORS: [&str; 2] = ["supervisord", "horust"];
 const SUPERVISORS_PART: usize = 8;
@@ -38,6 +46,12 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("write") => write(number(1, 0), number(2, 0)),
         Some("cat") => report(cat(Path::new(&args[1]), number(2, 0), number(3, 0))),
+        Some(FLOOR) => {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.arg("rotate").arg(Path::new(&args[1]).join("floor.log"));
+            report(feed(command, number(2, 0), number(3, 0)));
+        }
+        Some("rotate") => rotate(Path::new(&args[1])),
         Some(subject) if FORMATS.iter().any(|it| it.0 == subject) => {
             let format = FORMATS.iter().find(|it| it.0 == subject).unwrap().1;
             report(keepup(Path::new(&args[1]), format, number(2, 0), number(3, 0)));
@@ -71,6 +85,8 @@ struct Cost {
     /// Of the reader, at most.
     memory_kib: u64,
     mib: f64,
+    /// Line ends in all files, when it was through.
+    lines: usize,
 }
 
 fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
@@ -81,7 +97,7 @@ fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
     };
     let ours = FORMATS.map(|it| it.0);
     let others = LOGGERS.into_iter().chain(SUPERVISORS).filter(installed);
-    let subjects: Vec<&str> = ["cat"].into_iter().chain(ours).chain(others).collect();
+    let subjects: Vec<&str> = ["cat", FLOOR].into_iter().chain(ours).chain(others).collect();
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); subjects.len()];
     for round in 0..rounds {
         for nth in 0..subjects.len() {
@@ -91,13 +107,16 @@ fn compare(mib: usize, rounds: usize, folder: &Path, chunk: usize) {
             costs[at].push(measure(subjects[at], folder, mib, chunk));
         }
     }
-    println!("medians       MiB/s   x cat  CPU s/GiB   x cat  memory");
+    println!("medians       MiB/s   x cat  CPU s/GiB   x cat    memory  lines lost");
     let [cat_speed, cat_cpu] = [speed(&costs[0]), cpu_per_gib(&costs[0])];
     for (subject, costs) in subjects.iter().zip(&costs) {
         let [speed, cpu, memory] = [speed(costs), cpu_per_gib(costs), memory(costs)];
         let [faster, dearer] = [speed / cat_speed, cpu / cat_cpu];
+        let written = (KEPT_MIB << 20) / LINE;
+        let lost = written.saturating_sub(measure(subject, folder, KEPT_MIB, chunk).lines);
         println!(
-            "{subject:<12} {speed:>6.0}  {faster:>6.2} {cpu:>10.2}  {dearer:>6.2}  {memory:>4.1} MiB"
+            "{subject:<12} {speed:>6.0}  {faster:>6.2} {cpu:>10.2}  {dearer:>6.2}  {memory:>4.1} MiB  \
+             {lost} of {written}"
         );
     }
 }
@@ -134,6 +153,7 @@ fn measure(subject: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
+    let lines = if mib <= KEPT_MIB { lines(&folder) } else { 0 };
     std::fs::remove_dir_all(&folder).unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
     let mut numbers = text.split_whitespace().map(|it| it.parse::<u64>().unwrap());
@@ -143,7 +163,22 @@ fn measure(subject: &str, folder: &Path, mib: usize, chunk: usize) -> Cost {
         cpu: Duration::from_micros(next()),
         memory_kib: next(),
         mib: f64::from(u32::try_from(mib).unwrap()),
+        lines,
     }
+}
+
+/// Line ends in all files of a folder and those below it.
+fn lines(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    let count = |it: PathBuf| {
+        if it.is_dir() {
+            lines(&it)
+        } else {
+            let bytes = std::fs::read(it).unwrap_or_default();
+            bytes.split_inclusive(|it| *it == b'\n').filter(|it| LINE <= it.len()).count()
+        }
+    };
+    entries.map(count).sum()
 }
 
 /// Wall time, CPU time and peak memory of the reader.
@@ -157,6 +192,29 @@ fn cat(folder: &Path, mib: usize, chunk: usize) -> Taken {
     let mut cat = Command::new("cat");
     cat.stdout(File::create(folder.join("cat.log")).unwrap());
     feed(cat, mib, chunk)
+}
+
+/// From stdin into files, as simply as it can be done.
+fn rotate(path: &Path) {
+    let open = || File::options().append(true).create(true).open(path).unwrap();
+    let numbered = |nth: u32| format!("{}.{nth}", path.display());
+    let (mut buffer, mut size, mut out) = (vec![0; READ_SIZE], 0, open());
+    let mut input = File::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    loop {
+        let count = input.read(&mut buffer).unwrap();
+        if count == 0 {
+            return;
+        }
+        out.write_all(&buffer[..count]).unwrap();
+        size += count;
+        if MAX_SIZE <= size {
+            for nth in (1..KEEP).rev() {
+                let _ = std::fs::rename(numbered(nth), numbered(nth + 1));
+            }
+            std::fs::rename(path, numbered(1)).unwrap();
+            (size, out) = (0, open());
+        }
+    }
 }
 
 /// Another logger, at the same sizes as far as it goes.
@@ -204,8 +262,9 @@ fn supervisor(name: &str, folder: &Path, mib: usize, chunk: usize) -> Taken {
     );
     std::fs::write(place.join("script"), script).unwrap();
     let mut command = Command::new(name);
+    let config_path = place.join("config.toml");
     let config = if name == "supervisord" {
-        command.args(["-n", "-c"]).arg(place.join("config"));
+        command.args(["-n", "-c"]).arg(&config_path);
         format!(
             "[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={0}/pid\n\
                  [program:w]\ncommand=sh {0}/script\nstdout_logfile={1}\n\
@@ -214,24 +273,19 @@ fn supervisor(name: &str, folder: &Path, mib: usize, chunk: usize) -> Taken {
             log.display()
         )
     } else {
-        command.arg("--services-path").arg(place.join("config"));
+        command.arg("--services-path").arg(&config_path);
         format!(
             "command = \"sh {}/script\"\nstdout = \"{}\"\nstdout-rotate-size = \"50MB\"\n",
             place.display(),
             log.display()
         )
     };
-    std::fs::write(place.join("config"), config).unwrap();
+    std::fs::write(config_path, config).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let wait = |path: &Path| {
-        while !path.exists() {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-    };
-    wait(&started);
+    wait(&started, &mut child);
     let (start, before) = (Instant::now(), process_cpu(child.id()));
-    wait(&done);
+    wait(&done, &mut child);
     // What the pipe holds is no more than that takes.
     let wall = start.elapsed();
     let taken = process_cpu(child.id()).saturating_sub(before);
@@ -241,6 +295,14 @@ fn supervisor(name: &str, folder: &Path, mib: usize, chunk: usize) -> Taken {
     kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     child.wait().unwrap();
     (wall, taken, kib)
+}
+
+/// Waits until this is there.
+fn wait(path: &Path, child: &mut Child) {
+    while !path.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// CPU time of a process that runs, to a hundredth of a second.
