@@ -127,6 +127,9 @@ pub enum Effect {
     Examine { name: Name, pid: Pid, ticket: Ticket },
     /// Measure what the run uses; answer with [`Event::Usage`].
     Measure { name: Name, ticket: Ticket },
+    /// Begin to look whether the host starves, above all for the run of this service: what comes of
+    /// it is asked for later, if at all.
+    WatchHost { name: Name },
     /// See whether the host starves, above all for the run of this service; answer with
     /// [`Event::HostSample`].
     SampleHost { name: Name, ticket: Ticket },

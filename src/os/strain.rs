@@ -25,8 +25,9 @@ use super::usage::tree_in;
 use crate::core::event::{Event, HostSample, Pid, Ticket};
 use crate::plan::Name;
 
-/// Between two readings of what only grows, where there was none before.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Between two readings of what only grows, at the least: a period in which the kernel lets a
+/// limited group run.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A reading older than this says nothing of an outage.
 const READING_AGE_MAX: Duration = Duration::from_secs(600);
@@ -60,7 +61,8 @@ struct State {
 #[derive(Debug)]
 struct Question {
     name: Name,
-    ticket: Ticket,
+    /// Nothing: it is enough to look.
+    ticket: Option<Ticket>,
     main: Pid,
     asked: Instant,
     lag: Duration,
@@ -89,6 +91,15 @@ impl Gauge {
     /// Looks at the host of the run with this main process; to be called within a tokio runtime. One
     /// answer follows, unless the system hangs.
     pub fn sample(&self, name: &Name, ticket: Ticket, main: Pid) {
+        self.ask(name, Some(ticket), main);
+    }
+
+    /// Looks, so that a later question has something to compare with; no answer follows.
+    pub fn watch(&self, name: &Name, main: Pid) {
+        self.ask(name, None, main);
+    }
+
+    fn ask(&self, name: &Name, ticket: Option<Ticket>, main: Pid) {
         let mut state = lock(&self.state);
         let (name, asked, lag) = (name.clone(), Instant::now(), Duration::ZERO);
         state.waiting.push(Question { name, ticket, main, asked, lag });
@@ -129,8 +140,18 @@ fn next(state: &Mutex<State>) -> Option<Vec<Question>> {
     state.at_work.then_some(questions)
 }
 
-/// One pause for all: when a host starves, many ask at once.
 fn take(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Vec<Event> {
+    let (asked, watched): (Vec<_>, Vec<_>) =
+        questions.into_iter().partition(|it| it.ticket.is_some());
+    for question in watched {
+        let reading = places.reading(question.main);
+        lock(state).before.insert(question.name, reading);
+    }
+    answer(places, state, asked)
+}
+
+/// One pause for all: when a host starves, many ask at once.
+fn answer(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Vec<Event> {
     let known = |question: &Question| {
         let before = lock(state).before.get(&question.name).cloned();
         before.filter(|it| {
@@ -152,9 +173,9 @@ fn take(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Vec<
             HostSample { lag: question.lag, ..places.compare(before.as_ref(), &now, pressure) };
         let Question { name, ticket, .. } = question;
         lock(state).before.insert(name.clone(), now);
-        Event::HostSample { name, ticket, sample }
+        Some(Event::HostSample { name, ticket: ticket?, sample })
     };
-    questions.into_iter().zip(before).map(answer).collect()
+    questions.into_iter().zip(before).filter_map(answer).collect()
 }
 
 impl Places {

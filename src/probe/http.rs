@@ -1,7 +1,7 @@
 //! `http`: a request, and whether its answer is what it must be.
 //!
-//! A redirect is an answer like any other and is never followed: it passes where its status does,
-//! as the default range 200-399 says, and it never leads a probe to another host.
+//! A redirect is followed on the same host alone. One that leads elsewhere is an answer like any
+//! other: it passes where its status does, as the default range 200-399 says.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::json::{self, VALUE_MAX};
+use super::redirect::{self, REDIRECTS_MAX, Way};
 use super::{BODY_MAX, miss};
 use crate::core::event::Answer;
 use crate::net::client::words::{clipped, first_line, one_line};
@@ -22,17 +23,61 @@ const EXCERPT_PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes of such a body that are read.
 const EXCERPT_MAX: usize = 2048;
 
-/// Asks, and judges the answer.
-pub async fn ask(probe: &HttpProbe, limits: Limits) -> Answer {
-    let judged = client::exchange(&probe.address, request(probe), limits, async |answer| {
-        if has_status(probe, answer.head.status) {
-            let response = answer.read(limits.body).await?;
-            Ok(judge_body(probe, &response))
-        } else {
-            Ok(wrong_status(probe, answer).await)
+/// What an exchange came to.
+enum Step {
+    Judged(Answer),
+    /// The same host is to be asked for another path.
+    On(String, u16),
+}
+
+/// Asks, and judges the answer; says what is strange about one that passes.
+pub async fn ask(probe: &HttpProbe, limits: Limits, remark: impl Fn(String)) -> Answer {
+    let mut request = request(probe);
+    for _ in 0..=REDIRECTS_MAX {
+        match step(probe, request.clone(), limits, &remark).await {
+            Step::Judged(answer) => return answer,
+            Step::On(path, status) => send_on(&mut request, path, status),
         }
+    }
+    let text = format!("redirected {REDIRECTS_MAX} times, at last to {}", request.path);
+    miss(Class::Http, one_line(&text))
+}
+
+async fn step(
+    probe: &HttpProbe,
+    request: Request,
+    limits: Limits,
+    remark: &impl Fn(String),
+) -> Step {
+    let path = request.path.clone();
+    let judged = client::exchange(&probe.address, request, limits, async |answer| {
+        let way = redirect::way(probe, &path, &answer.head);
+        if let Way::On(path) = way {
+            return Ok(Step::On(path, answer.head.status));
+        }
+        if !has_status(probe, answer.head.status) {
+            return Ok(Step::Judged(wrong_status(probe, answer).await));
+        }
+        let response = answer.read(limits.body).await?;
+        let judged = judge_body(probe, &response);
+        if let (Way::Elsewhere(place), Answer::Pass) = (way, &judged) {
+            remark(one_line(&format!(
+                "{} is redirected to {place}, which is not asked",
+                probe.url
+            )));
+        }
+        Ok(Step::Judged(judged))
     });
-    judged.await.unwrap_or_else(Answer::from)
+    judged.await.unwrap_or_else(|failure| Step::Judged(failure.into()))
+}
+
+/// Source: RFC 9110, 15.4: 307 and 308 keep method and body; what else was sent is asked for.
+fn send_on(request: &mut Request, path: String, status: u16) {
+    request.path = path;
+    if !matches!(status, 307 | 308) && request.method != "HEAD" {
+        "GET".clone_into(&mut request.method);
+        request.body.clear();
+    }
 }
 
 fn request(probe: &HttpProbe) -> Request {

@@ -9,9 +9,11 @@ pub mod heartbeat;
 pub mod http;
 mod json;
 mod listening;
+mod redirect;
 pub mod tcp;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ pub struct Prober {
     answers: mpsc::Sender<Event>,
     pending: Pending,
     ages: file::Ages,
+    remarks: Remarks,
 }
 
 /// The questions whose answer has not been handed over.
@@ -40,7 +43,17 @@ struct Pending(Arc<Mutex<HashMap<Ticket, AbortHandle>>>);
 impl Prober {
     /// A prober that sends [`Event::Probed`] to `answers`, and waits where there is no room.
     pub fn new(answers: mpsc::Sender<Event>) -> Prober {
-        Prober { answers, pending: Pending::default(), ages: file::Ages::default() }
+        Prober::remarking(answers, Box::new(|_, _| {}))
+    }
+
+    /// One that also has something to say of answers that pass: each thing once a service.
+    pub fn remarking(answers: mpsc::Sender<Event>, say: Say) -> Prober {
+        Prober {
+            answers,
+            pending: Pending::default(),
+            ages: file::Ages::default(),
+            remarks: Remarks(Arc::new((say, Mutex::default()))),
+        }
     }
 
     /// Asks; to be called within a tokio runtime. One answer follows, unless it is abandoned.
@@ -69,6 +82,7 @@ impl Prober {
             limits: Limits { timeout, slack: timeout, body: BODY_MAX },
             answers: self.answers.clone(),
             ages: self.ages.clone(),
+            remarks: self.remarks.clone(),
         };
         let entry = Entry { ticket, pending: self.pending.clone() };
         // The task takes itself off the list, so it must stand there before it runs.
@@ -135,6 +149,7 @@ struct Question {
     limits: Limits,
     answers: mpsc::Sender<Event>,
     ages: file::Ages,
+    remarks: Remarks,
 }
 
 impl Question {
@@ -152,13 +167,42 @@ impl Question {
 
     async fn probe(&self, kind: &ProbeKind, main: Option<Pid>) -> Answer {
         match kind {
-            ProbeKind::Http(http) => http::ask(http, self.limits).await,
+            ProbeKind::Http(http) => {
+                let remark = |text: String| self.remarks.make(&self.name, text);
+                http::ask(http, self.limits, remark).await
+            }
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
             ProbeKind::File(file) => file::ask(file, self.limits, &self.name, &self.ages).await,
             ProbeKind::Listening(address) => listening::ask(*address, self.limits, main).await,
             ProbeKind::Grpc(grpc) => grpc::ask(grpc, self.limits).await,
             ProbeKind::Exec(_) => miss(Class::Other, "cannot ask: a command needs a process"),
         }
+    }
+}
+
+/// Tells people something of a service.
+pub type Say = Box<dyn Fn(&Name, &str) + Send + Sync>;
+
+/// More things are not worth remembering, nor saying.
+const REMARKS_MAX: usize = 256;
+
+/// What is to be said once.
+#[derive(Clone)]
+struct Remarks(Arc<(Say, Mutex<BTreeSet<(Name, String)>>)>);
+
+impl Remarks {
+    fn make(&self, name: &Name, text: String) {
+        let (say, made) = &*self.0;
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() < REMARKS_MAX && made.insert((name.clone(), text.clone())) {
+            say(name, &text);
+        }
+    }
+}
+
+impl fmt::Debug for Remarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remarks")
     }
 }
 

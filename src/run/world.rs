@@ -30,7 +30,7 @@ use crate::os::usage::Meter;
 use crate::os::{Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
-use crate::probe::{Prober, exec};
+use crate::probe::{Prober, Say, exec};
 use crate::report::HostLevel;
 use crate::report::journal::Journal;
 use crate::report::metrics::Metrics;
@@ -97,6 +97,8 @@ impl World {
         requests: mpsc::Receiver<Request>,
     ) -> io::Result<World> {
         let (tell, answers) = mpsc::channel(ANSWERS_MAX);
+        let told = journal.clone();
+        let remarks: Say = Box::new(move |name, text| told.say_of(Level::Warn, name, text));
         tokio::spawn(count_errors(Arc::clone(&logs), tell.clone()));
         Ok(World {
             processes,
@@ -105,7 +107,7 @@ impl World {
             logs,
             journal,
             metrics,
-            prober: Prober::new(tell.clone()),
+            prober: Prober::remarking(tell.clone(), remarks),
             looker: Looker::new(tell.clone()),
             examiner: Examiner::new(tell.clone()),
             meter: Meter::new(tell.clone()),
@@ -269,6 +271,11 @@ impl World {
             Effect::Measure { name, ticket } => self.with(core, &name, |it, service| {
                 if let Some(pid) = service.pid() {
                     it.meter.measure(&service.plan.name, ticket, pid.0);
+                }
+            }),
+            Effect::WatchHost { name } => self.with(core, &name, |it, service| {
+                if let Some(pid) = service.pid() {
+                    it.gauge.watch(&service.plan.name, pid);
                 }
             }),
             Effect::SampleHost { name, ticket } => self.with(core, &name, |it, service| {

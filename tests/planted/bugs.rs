@@ -79,7 +79,7 @@ pub(crate) const BUGS: &[Bug] = &[
     doubt(
         "a run that was busy once is never let off again",
         "            self.doubts = Doubts::default();\n",
-        "            self.doubts.looked = false;\n",
+        "            self.doubts.watched = false;\n",
     ),
     doubt(
         "a deadlock is excused by a host on which others starve",
@@ -97,9 +97,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "        self.held.take_if(|it| it.of == of && it.by.0.is_zero());\n",
     ),
     doubt(
-        "another probe ends a run that was just let off",
+        "a busy run is let off one question, and not all",
         "                check.misses = 0;\n",
-        "                check.misses = check.misses.saturating_sub(3);\n",
+        "                check.misses = check.misses.saturating_sub(1);\n",
     ),
     doubt(
         "a heartbeat ends a run that was just let off",
@@ -108,7 +108,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     doubt(
         "the host is looked at for every miss",
-        "            if !self.doubts.looked && !self.doubts.spent {\n",
+        "            if !self.doubts.watched && !self.doubts.spent {\n",
         "            if !self.doubts.spent {\n",
     ),
     heartbeat(

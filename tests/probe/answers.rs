@@ -3,16 +3,20 @@
 use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 
+use keepup::core::event::{Answer, Event, Ticket};
 use keepup::net::client::{self, Limits, Request};
-use keepup::plan::{HttpAddress, HttpProbe, ProbeKind, Scalar};
+use keepup::plan::{HttpAddress, HttpProbe, Name, ProbeKind, Scalar};
+use keepup::probe::Prober;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::mpsc;
 
 use crate::world::{
-    LIMIT, SHORT, answer, ask, http, is_timeout, judged, local, read_head, run, says, server, told,
+    LIMIT, SHORT, answer, ask, http, is_timeout, judged, local, probe, read_head, run, says,
+    server, told,
 };
 
 fn as_is(_: &mut HttpProbe) {}
@@ -51,7 +55,10 @@ fn a_wrong_status_is_told_with_the_first_line_of_the_body() {
             "http: 200 OK, wanted 204: hello"
         );
         let moved = "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(judged(moved, only_204).await, "http: 302 Found to /login, wanted 204");
+        let round = "http: redirected 10 times, at last to /login";
+        assert_eq!(judged(moved, only_204).await, round);
+        let away = "HTTP/1.1 302 Found\r\nLocation: //login/\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(judged(away, only_204).await, "http: 302 Found to //login/, wanted 204");
         let rude = answer("500 Internal Server Error", "\x1b[2J\x07 gone\u{202e}");
         assert_eq!(
             judged(rude, as_is).await,
@@ -60,6 +67,67 @@ fn a_wrong_status_is_told_with_the_first_line_of_the_body() {
         let long = judged(answer("500 Internal Server Error", &"x".repeat(9000)), as_is).await;
         assert_eq!(long.chars().count(), "http: ".len() + 200);
     });
+}
+
+#[test]
+fn a_redirect_is_followed_on_the_same_host_and_its_answer_is_judged() {
+    let asked = |edit: fn(&mut HttpProbe)| {
+        run(async move {
+            let heads = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let seen = heads.clone();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let head = read_head(&mut stream).await;
+                    let first = head.lines().next().unwrap_or_default().to_owned();
+                    let answer = match first.split(' ').nth(1) {
+                        Some("/") => "HTTP/1.1 307 X\r\nLocation: /a/\r\n\r\n".to_owned(),
+                        Some("/a/") => "HTTP/1.1 302 X\r\nLocation: well?x\r\n\r\n".to_owned(),
+                        Some("/a/well?x") => answer("200 OK", "{\"status\": \"healthy\"}"),
+                        Some("/old") => "HTTP/1.1 301 X\r\nLocation: /gone\r\n\r\n".to_owned(),
+                        _ => answer("404 Not Found", "nothing there"),
+                    };
+                    seen.lock().unwrap().push(first);
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            let mut question = http(local(port));
+            edit(&mut question);
+            let told = asked(question).await;
+            let heads = heads.lock().unwrap().join(", ");
+            (told, heads.replace(" HTTP/1.1", ""))
+        })
+    };
+    let (told, heads) = asked(|it| {
+        wants_healthy(it);
+        it.method = "POST".to_owned();
+    });
+    assert_eq!((&*told, &*heads), ("pass", "POST /, POST /a/, GET /a/well?x"));
+    let (told, _) = asked(|it| it.path = "/old".to_owned());
+    assert_eq!(told, "http: 404 Not Found: nothing there");
+    let (told, heads) = asked(|it| it.status = vec![307..=307]);
+    assert_eq!((&*told, &*heads), ("pass", "GET /"));
+}
+
+#[test]
+fn a_redirect_to_somebody_else_passes_and_is_told_once() {
+    let said = run(async {
+        let moved = says("HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\n\r\n").await;
+        let (tell, mut answers) = mpsc::channel(8);
+        let (say, said) = std::sync::mpsc::channel();
+        let remark = move |name: &Name, text: &str| _ = say.send(format!("{name}: {text}"));
+        let mut prober = Prober::remarking(tell, Box::new(remark));
+        let question = probe(ProbeKind::Http(Box::new(http(local(moved)))), LIMIT);
+        for nth in 1..=3 {
+            prober.ask(&"api".into(), Ticket(nth), &question, None);
+            let answered = answers.recv().await.unwrap();
+            assert!(matches!(answered, Event::Probed { answer: Answer::Pass, .. }), "{answered:?}");
+        }
+        said.try_iter().collect::<Vec<_>>()
+    });
+    let told = "api: http://test/ is redirected to http://elsewhere/, which is not asked";
+    assert_eq!(said, [told]);
 }
 
 #[test]
@@ -415,7 +483,7 @@ fn what_cannot_be_sent_is_refused_without_telling_secrets() {
 fn an_answer_can_be_followed_piece_by_piece() {
     run(async {
         let limits = Limits { timeout: SHORT * 20, slack: std::time::Duration::ZERO, body: 0 };
-        let (next, mut told) = tokio::sync::mpsc::channel::<&str>(1);
+        let (next, mut told) = mpsc::channel::<&str>(1);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {

@@ -256,6 +256,7 @@ impl Bench {
                 self.hung = Some("examining");
                 "examine".to_owned()
             }
+            Effect::WatchHost { .. } => "watch".to_owned(),
             Effect::SampleHost { ticket, .. } => {
                 self.sampled = Some(*ticket);
                 "sample".to_owned()

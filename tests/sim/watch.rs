@@ -327,6 +327,7 @@ impl Watch {
             },
             Effect::Note { name, note } => self.said(now, name, note),
             Effect::Answered { .. }
+            | Effect::WatchHost { .. }
             | Effect::Save
             | Effect::Stalled { .. }
             | Effect::Exit { .. } => Ok(()),

@@ -464,7 +464,10 @@ impl Sim {
             }
             Effect::Measure { name, ticket } => self.measure(name, ticket),
             Effect::SampleHost { name, ticket } => self.sample_host(name, ticket),
-            Effect::Abandon { .. } | Effect::Answered { .. } | Effect::Save => {}
+            Effect::WatchHost { .. }
+            | Effect::Abandon { .. }
+            | Effect::Answered { .. }
+            | Effect::Save => {}
             Effect::Note { name, note } => self.write(&format!("{name} {note}")),
             Effect::Stalled { gap } => self.write(&format!("host stood still: {}", Short(gap))),
             Effect::Exit { code } => {

@@ -17,8 +17,8 @@ const SAMPLE_MAX: Duration = Duration::from_secs(1);
 /// What is known of the host in this outage.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
-    /// It was looked at once: later looks compare with that one.
-    looked: bool,
+    /// It is looked at since the first silence.
+    watched: bool,
     /// The outage has had its second chance.
     spent: bool,
     held: Option<Held>,
@@ -76,7 +76,8 @@ impl Health {
             beats.spare(by);
         }
         if self.doubts.held.is_none() {
-            let ticket = self.look_at_host(plan, turn);
+            let ticket = turn.ticket();
+            turn.effect(Effect::SampleHost { name: plan.name.clone(), ticket });
             self.doubts.held = Some(Held { ticket, of, end, by });
         }
         None
@@ -136,19 +137,13 @@ impl Health {
         let silent = |nth: usize| self.may_be_busy(plan, Subject::Check(nth));
         let late = self.beats.as_ref().is_some_and(|it| it.degraded);
         if late || (0..self.checks.len()).any(silent) {
-            if !self.doubts.looked && !self.doubts.spent {
-                self.look_at_host(plan, turn);
+            if !self.doubts.watched && !self.doubts.spent {
+                self.doubts.watched = true;
+                turn.effect(Effect::WatchHost { name: plan.name.clone() });
             }
         } else if self.is_calm(plan) {
             self.doubts = Doubts::default();
         }
-    }
-
-    fn look_at_host(&mut self, plan: &Service, turn: &mut Turn<'_>) -> Ticket {
-        self.doubts.looked = true;
-        let ticket = turn.ticket();
-        turn.effect(Effect::SampleHost { name: plan.name.clone(), ticket });
-        ticket
     }
 
     fn may_be_busy(&self, plan: &Service, of: Subject) -> bool {

@@ -207,7 +207,7 @@ fn who_never_falls_silent_is_never_the_reason_for_a_look_at_the_host() {
         let mut sim = Sim::new([(api(), vec![run])]);
         sim.effects = Some(String::new());
         sim.run_until(s(600));
-        assert!(!sim.effects.unwrap().contains("SampleHost"));
+        assert!(!sim.effects.unwrap().contains("Host"));
     }
 }
 
@@ -217,9 +217,10 @@ fn one_look_at_the_first_silence_and_one_at_the_last() {
     sim.effects = Some(String::new());
     sim.run_until(s(35));
     let effects = sim.effects.unwrap();
-    let looks: Vec<&str> = effects.lines().filter(|it| it.contains("SampleHost")).collect();
+    let looks: Vec<&str> = effects.lines().filter(|it| it.contains("Host {")).collect();
     assert_eq!(looks.len(), 2, "{looks:?}");
-    assert!(looks[0].starts_with("15.010 ") && looks[1].starts_with("31.010 "), "{looks:?}");
+    assert!(looks[0].starts_with("15.010 WatchHost"), "{looks:?}");
+    assert!(looks[1].starts_with("31.010 SampleHost"), "{looks:?}");
 }
 
 #[test]
