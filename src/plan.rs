@@ -3,6 +3,7 @@
 //! Plain types, `std` only. Paths are absolute, times are durations, names are checked; whatever
 //! stands here is valid, so nothing that reads a plan can fail because of it.
 
+mod change;
 mod probe;
 mod resources;
 mod signal;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use change::{Difference, Takes};
 pub use probe::{
     Class, FileProbe, GrpcProbe, HttpAddress, HttpProbe, Probe, ProbeKind, Role, Scalar, Trust,
 };
@@ -158,6 +160,8 @@ pub struct Service {
     pub start_timeout: Duration,
     /// The signal that asks it to stop.
     pub stop_signal: Signal,
+    /// The signal that makes it read its files anew; `None`: it is restarted for that.
+    pub reload_signal: Option<Signal>,
     /// How long it has to stop before it is killed.
     pub stop_timeout: Duration,
     /// Whom the stop signal goes to.

@@ -62,6 +62,12 @@ pub enum Command {
         #[arg(value_parser = signal::named)]
         signal: Signal,
     },
+    /// Apply what changed in the configuration, and leave every other service alone.
+    Reload {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show what happened.
     Events {
         /// And then each event as it comes.

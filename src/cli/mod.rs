@@ -13,6 +13,7 @@ mod incidents;
 pub mod init;
 mod logs;
 mod output;
+mod reload;
 mod remote;
 mod run;
 mod signal;
@@ -82,6 +83,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Stop(it) => act::act(&remote()?, Act::Stop, &it).map(done),
         Command::Restart(it) => act::act(&remote()?, Act::Restart, &it).map(done),
         Command::Signal { name, signal } => signal::send(&remote()?, &name, signal).map(done),
+        Command::Reload { dry_run } => reload::reload(&remote()?, dry_run).map(done),
         Command::Events { follow, json } => {
             let form = if json { status::Form::Json } else { status::Form::People };
             let follow = if follow { Follow::Yes } else { Follow::No };

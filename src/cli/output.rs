@@ -36,6 +36,12 @@ pub(super) fn complain(error: &Error) {
     }
 }
 
+/// Prints a line for people beside what is asked for.
+pub(super) fn complain_of(text: &str) {
+    // As above.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Whether there are colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paint {

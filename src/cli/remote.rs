@@ -60,6 +60,11 @@ impl Remote {
         self.wanted(self.ask(Method::POST, path, Patience::Endless)?)
     }
 
+    /// The same, whether a success or not.
+    pub(super) fn answer_to_post(&self, path: &str) -> Result<Reply, Error> {
+        self.ask(Method::POST, path, Patience::Endless)
+    }
+
     /// Each line of the answer as it comes.
     pub(super) fn lines(
         &self,
@@ -113,7 +118,8 @@ impl Remote {
         if reply.status.is_success() { Ok(reply) } else { Err(self.refused(&reply)) }
     }
 
-    fn refused(&self, reply: &Reply) -> Error {
+    /// What an answer says that is no success.
+    pub(super) fn refused(&self, reply: &Reply) -> Error {
         let kind = if reply.status == StatusCode::NOT_FOUND { Kind::Unknown } else { Kind::Failed };
         if let Ok(Failure { error, hint }) = serde_json::from_slice(&reply.body) {
             return Error { kind, message: error, hint };

@@ -118,6 +118,7 @@ fn plan(
     let process = process(section, at);
     let start_timeout = section.or("start_timeout", Duration::from_secs(60), Value::duration);
     let stop_signal = section.or("stop_signal", Signal::TERM, command::signal);
+    let reload_signal = section.maybe("reload_signal", command::signal);
     let stop_timeout = section.or("stop_timeout", Duration::from_secs(8), Value::duration);
     let scopes = [("group", Scope::Group), ("main", Scope::Main)];
     let stop_scope = section.or("stop_scope", Scope::Group, |it| it.word(&scopes));
@@ -154,6 +155,7 @@ fn plan(
         notify: notify?,
         start_timeout: start_timeout?,
         stop_signal: stop_signal?,
+        reload_signal: reload_signal?,
         stop_timeout: stop_timeout?,
         stop_scope: stop_scope?,
         hang_signal: hang_signal?,
@@ -374,6 +376,11 @@ fn check(section: &Section<'_>, service: &Service) {
                 value.warn(Wrong::new(sense));
             }
         }
+    }
+    if let Some(value) = section.get("reload_signal")
+        && service.env_file.is_empty()
+    {
+        value.warn(Wrong::new("is sent when an `env_file` has changed, and there is none"));
     }
     let startup = service.probes.iter().any(|it| it.role == Role::Startup);
     let gate = if startup { Role::Startup } else { Role::Liveness };

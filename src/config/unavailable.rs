@@ -2,7 +2,6 @@
 //!
 //! One line each: whoever implements a key deletes its line here and reads the key in its section.
 
-use super::command;
 use super::section::Section;
 use super::value::Value;
 use super::wrong::Wrong;
@@ -16,8 +15,7 @@ pub(super) enum Table {
 /// Checks a value; false if it is wrong, and reported.
 type Check = fn(Value<'_>) -> bool;
 
-const UNAVAILABLE: &[(Table, &str, Check)] =
-    &[(Table::Service, "reload_signal", |it| command::signal(it).is_some())];
+const UNAVAILABLE: &[(Table, &str, Check)] = &[];
 
 /// Checks the keys of this table that nothing does yet, and refuses what they ask for.
 pub(super) fn refuse(table: Table, section: &Section<'_>) {

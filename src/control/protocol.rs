@@ -43,6 +43,15 @@ pub enum Request {
         /// What came of it.
         reply: oneshot::Sender<Outcome>,
     },
+    /// The file is to be read anew, and applied.
+    Reload {
+        /// Only to know what would be done.
+        dry_run: bool,
+        /// The operator's uid.
+        by: u32,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Reloaded, NotReloaded>>,
+    },
     /// A sign that the loop turns.
     Turn(oneshot::Sender<()>),
 }
@@ -99,6 +108,48 @@ pub struct Outcome {
     pub state: State,
 }
 
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Nothing was changed: it is what a reload would do.
+    pub dry_run: bool,
+    /// Service by service, in the order of the file; those that are not in it any more at last.
+    pub services: Vec<ChangeOf>,
+    /// What is probably not meant, and what waits for a restart of keepup.
+    pub warnings: Vec<String>,
+}
+
+/// What a reload did to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeOf {
+    /// Which.
+    pub name: String,
+    /// In one word.
+    pub change: String,
+    /// The keys whose values are others.
+    pub keys: Vec<String>,
+    /// In words: `restarted (command, env)`.
+    pub text: String,
+}
+
+/// Why a reload changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotReloaded {
+    /// What went wrong.
+    pub error: String,
+    /// What can be done about it.
+    pub hint: Option<String>,
+    /// What is wrong with the file, each with its place.
+    pub problems: Vec<String>,
+}
+
+impl NotReloaded {
+    /// Not because of the file.
+    pub fn refused(error: &str) -> NotReloaded {
+        NotReloaded { error: error.to_owned(), hint: None, problems: Vec::new() }
+    }
+}
+
 /// What a client is told when there is nothing else to tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -137,6 +188,11 @@ pub fn act_path(name: &str, act: Act, wait: Wait) -> String {
 /// `POST`: a signal, by name or number, answered with its [`Outcome`].
 pub fn signal_path(name: &str, signal: Signal) -> String {
     format!("/v1/services/{name}/signal?signal={}", signal.0)
+}
+
+/// `POST`: a reload, answered with [`Reloaded`] or [`NotReloaded`].
+pub fn reload_path(dry_run: bool) -> String {
+    format!("/v1/reload?dry_run={dry_run}")
 }
 
 /// Whether events are followed.

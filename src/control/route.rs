@@ -102,8 +102,9 @@ async fn route(control: &Control, door: Door, request: &Request<()>) -> Answer {
         )),
         Door::Visitor => {
             if request.method() == Method::POST {
-                let hint = "use the control socket: `keepup start`, `stop`, `restart`, `signal`"
-                    .to_owned();
+                let hint =
+                    "use the control socket: `keepup start`, `stop`, `restart`, `signal`, `reload`"
+                        .to_owned();
                 let error = "this address is for looking only";
                 return Err(Refusal::new(StatusCode::FORBIDDEN, error, Some(hint)));
             }
@@ -198,6 +199,12 @@ async fn operate(
             };
             act_on(control, name, act, uid, wait).await
         }
+        ["v1", "reload"] => {
+            if request.method() != Method::POST {
+                return Err(wrong_method(request, "POST"));
+            }
+            reload(control, query, uid).await
+        }
         _ => match looked_at(control, path, query).await {
             None => Err(nowhere(request)),
             Some(answer) => only_to_look(request).and(answer),
@@ -229,6 +236,17 @@ async fn signal(control: &Control, name: &str, query: Query<'_>, by: u32) -> Ans
     let name = Name::from(name);
     control.hand_over(protocol::Request::Signal { name, signal, by, reply }).await?;
     came_of_it(replied).await
+}
+
+async fn reload(control: &Control, query: Query<'_>, by: u32) -> Answer {
+    let dry_run = matches!(query.get("dry_run"), Some("true" | "1" | "yes" | ""));
+    let (reply, replied) = oneshot::channel();
+    control.hand_over(protocol::Request::Reload { dry_run, by, reply }).await?;
+    match replied.await.map_err(|_| Refusal::ending())? {
+        Ok(reloaded) => Ok(json(StatusCode::OK, &reloaded)),
+        Err(not) if not.problems.is_empty() => Ok(json(StatusCode::CONFLICT, &not)),
+        Err(not) => Ok(json(StatusCode::UNPROCESSABLE_ENTITY, &not)),
+    }
 }
 
 async fn came_of_it(replied: oneshot::Receiver<Outcome>) -> Answer {

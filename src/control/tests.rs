@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::client::{ClientError, Patience, Reply, call, stream};
-use super::protocol::{Follow, LogQuery, REQUESTS_MAX, act_path, events_path};
+use super::protocol::{
+    Follow, LogQuery, NotReloaded, REQUESTS_MAX, Reloaded, act_path, events_path, reload_path,
+};
 use super::scratch::Scratch;
 use super::*;
 use crate::core::event::{Note, Pid};
@@ -102,6 +104,15 @@ async fn fake_loop(mut queue: mpsc::Receiver<Request>, status: Status, kind: Loo
                 let text = format!("{signal} to {name} by {by}");
                 drop(reply.send(Outcome { ok: true, text, hint: None, state: State::Up }));
             }
+            Request::Reload { dry_run: true, reply, .. } => {
+                let (services, warnings) = (Vec::new(), vec!["w".to_owned()]);
+                drop(reply.send(Ok(Reloaded { dry_run: true, services, warnings })));
+            }
+            Request::Reload { dry_run: false, reply, .. } => {
+                let problems = vec!["f.toml:1:1: wrong".to_owned()];
+                let not = NotReloaded { problems, ..NotReloaded::refused("cannot reload") };
+                drop(reply.send(Err(not)));
+            }
             Request::Act { name, act, by, wait, reply } => {
                 let ok = &*name != "setup";
                 let text = format!("{name} {} by {by}, {wait:?}", act.name());
@@ -140,6 +151,19 @@ where
 async fn get_tcp(address: std::net::SocketAddr, head: &str) -> String {
     let stream = TcpStream::connect(address).await.unwrap();
     raw(stream, format!("{head} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_reload_is_answered_with_what_it_does_or_what_is_wrong_with_the_file() {
+    let world = World::new(vec![service("api")], Loop::Answers);
+    let socket = world.serve_socket();
+    let (status, value) = ask(&socket, Method::POST, &reload_path(true)).await;
+    assert_eq!((status, &value["warnings"]), (StatusCode::OK, &serde_json::json!(["w"])));
+    let (status, value) = ask(&socket, Method::POST, &reload_path(false)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(value["problems"][0], "f.toml:1:1: wrong");
+    let (status, _) = ask(&socket, Method::GET, "/v1/reload").await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test]

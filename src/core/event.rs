@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use super::reload::{Change, Reload};
 use crate::plan::{Class, Name, Role, Scope, Signal};
 
 /// A moment, on a clock that never jumps: how long after its origin (the machine's boot, or the
@@ -88,6 +89,8 @@ pub enum Event {
     Stop { name: Name, by: u32 },
     /// An operator wants a new run of it.
     Restart { name: Name, by: u32 },
+    /// Another plan is to be gone by.
+    Reload(Box<Reload>),
     /// keepup is to end. A second one kills at once.
     Shutdown,
 }
@@ -100,6 +103,8 @@ pub enum Effect {
     Hold { name: Name },
     /// Close the service's sockets: nobody is to wait for it.
     Release { name: Name },
+    /// A service is new, or has another plan: what is kept for it follows.
+    Adopt { name: Name },
     /// Start the service's command; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn { name: Name },
     /// Run a hook of the service, with these variables more; answer with [`Event::HookEnded`].
@@ -110,6 +115,8 @@ pub enum Effect {
     /// is for all that descends from it. Once the main process alone was asked to stop, its death
     /// leaves the rest untouched.
     Signal { pid: Pid, signal: Signal, to: Scope },
+    /// Tell the main process of a run, and nobody else, to read its files anew.
+    Refresh { pid: Pid, signal: Signal },
     /// The main process died as it was asked to: touch nothing of the rest, and answer with
     /// [`Event::Gone`] when that is gone, too.
     Await { pid: Pid },
@@ -137,6 +144,8 @@ pub enum Effect {
     Abandon { ticket: Ticket },
     /// A probe's answer was taken in, or counted as a miss because it did not come; count it.
     Answered { name: Name, probe: usize, answer: Answer, took: Duration },
+    /// The service is no more: let go of all that is kept for it.
+    Forget { name: Name },
     /// What outlives keepup has changed; write it down.
     Save,
     /// Tell people.
@@ -338,6 +347,18 @@ impl End {
         }
     }
 
+    /// Every [`End::reason`] there is.
+    pub const REASONS: [&str; 8] = [
+        "exited",
+        "spawn-failed",
+        "never-ready",
+        "unhealthy",
+        "heartbeat-lost",
+        "over-memory",
+        "over-cpu",
+        "asked",
+    ];
+
     /// The word for it in the status, in events and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -373,6 +394,10 @@ pub enum Asker {
     Operator(u32),
     /// keepup itself, as it ends.
     Shutdown,
+    /// The configuration, which wants another run of it.
+    Reload,
+    /// The configuration, which does not know the service any more.
+    Removal,
 }
 
 impl fmt::Display for Asker {
@@ -380,6 +405,8 @@ impl fmt::Display for Asker {
         match self {
             Asker::Operator(uid) => write!(f, "asked by uid {uid}"),
             Asker::Shutdown => f.write_str("keepup is ending"),
+            Asker::Reload => f.write_str("its configuration changed"),
+            Asker::Removal => f.write_str("it is not in the configuration any more"),
         }
     }
 }
@@ -427,6 +454,8 @@ pub enum Note {
     Down,
     /// It did what it was meant to.
     Done,
+    /// Its configuration changed; what is done about it, and the operator who asked for it.
+    Reloaded { change: Change, by: Option<u32> },
 }
 
 impl Note {
@@ -451,6 +480,7 @@ impl Note {
             Note::GaveUp { .. } => "gave-up",
             Note::Down => "down",
             Note::Done => "done",
+            Note::Reloaded { .. } => "reloaded",
         }
     }
 }
@@ -513,6 +543,10 @@ impl fmt::Display for Note {
             }
             Note::Down => f.write_str("down"),
             Note::Done => f.write_str("done"),
+            Note::Reloaded { change, by: None } => write!(f, "reloaded: {change}"),
+            Note::Reloaded { change, by: Some(uid) } => {
+                write!(f, "reloaded: {change}, asked by uid {uid}")
+            }
         }
     }
 }

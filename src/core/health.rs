@@ -1,6 +1,7 @@
 //! What a run's probes and heartbeat come to. All of it belongs to one run and dies with it: a
 //! fresh process never inherits a miss, and an answer meant for its predecessor finds no ticket.
 
+mod adapt;
 mod doubt;
 mod told;
 
@@ -85,19 +86,12 @@ impl Health {
     /// The health of a run that begins now. Call [`Health::tick`] next: it may have started.
     pub(super) fn new(plan: &Service, now: Time) -> Health {
         let gate = gate(plan);
-        let check = |probe: &Probe| Check {
-            asking: if probe.role == gate {
+        let check = |probe: &Probe| {
+            Check::new(if probe.role == gate {
                 Asking::At(now + probe.initial_delay)
             } else {
                 Asking::Idle
-            },
-            ok: None,
-            misses: 0,
-            passes: 0,
-            took: None,
-            miss: None,
-            slow: false,
-            steady: false,
+            })
         };
         Health {
             since: now,
@@ -482,6 +476,19 @@ impl Health {
 }
 
 impl Check {
+    fn new(asking: Asking) -> Check {
+        Check {
+            asking,
+            ok: None,
+            misses: 0,
+            passes: 0,
+            took: None,
+            miss: None,
+            slow: false,
+            steady: false,
+        }
+    }
+
     /// From a good answer to the next question: the interval, and the first time a part of it.
     fn pace(&mut self, probe: &Probe, turn: &mut Turn<'_>) -> Duration {
         if std::mem::replace(&mut self.steady, true) {

@@ -243,13 +243,16 @@ impl Service {
     ) {
         let by = match stop {
             Some(by) => Some(Asker::Operator(by)),
-            None => turn.leaving.then_some(Asker::Shutdown),
+            None if turn.leaving => Some(Asker::Shutdown),
+            None => self.removed.then_some(Asker::Removal),
         };
         match (by, failure) {
             (Some(by), _) => self.ended(&End::Asked(by), None, Duration::ZERO, turn),
-            // It was told to end, and then an operator wanted the service after all.
+            // It was told to end, and then an operator wanted the service after all; or it is to be
+            // another.
             (None, _) if asked => {
-                self.state = State::Waiting(Waiting::new(Start::Asked));
+                let start = self.renew(turn).unwrap_or(Start::Asked);
+                self.state = State::Waiting(Waiting::new(start));
                 turn.moved = true;
             }
             (None, Some(failure)) => {

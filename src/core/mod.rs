@@ -6,14 +6,16 @@
 //!
 //! In reading order: the vocabulary ([`event`]), when to restart ([`restart`]), what answers and
 //! beats mean ([`health`]), one service ([`service`]), what comes before its start ([`waiting`]),
-//! the commands beside its runs ([`hook`]), how its runs are stopped ([`stopping`]), all of them ([`supervisor`]), and what is told to whoever
-//! started keepup ([`tell`]).
+//! the commands beside its runs ([`hook`]), how its runs are stopped ([`stopping`]), all of them
+//! ([`supervisor`]), another plan for them ([`reload`]), and what is told to whoever started keepup
+//! ([`tell`]).
 
 mod errors;
 pub mod event;
 pub mod health;
 mod heartbeat;
 pub mod hook;
+pub mod reload;
 pub mod restart;
 pub mod service;
 pub mod stopping;

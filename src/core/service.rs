@@ -24,13 +24,14 @@ use super::event::{
 };
 use super::health::{Health, Level};
 use super::hook::Hook;
+use super::reload::Coming;
 use super::restart::{Budget, Verdict};
 use super::stopping::Stopping;
 use super::turn::Turn;
 use super::uptime::{Counts, Uptime};
 use super::waiting::{Start, Waiting};
 use super::words::Words;
-use crate::plan::{self, Name};
+use crate::plan::{self, Name, Socket};
 
 /// What is wanted of a service; an operator's word stays until another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +107,12 @@ pub struct Service {
     pub words: Words,
     /// The operator who asked for the next start.
     pub(super) starter: Option<u32>,
-    /// Its sockets are held.
-    holding: bool,
+    /// Its plan from its next run on, if that is another.
+    pub(super) coming: Option<Coming>,
+    /// The plan does not know it any more: it is forgotten once nothing of it is left.
+    pub(super) removed: bool,
+    /// Its sockets that are held.
+    holding: Vec<Socket>,
 }
 
 impl Service {
@@ -124,7 +129,9 @@ impl Service {
             gave_up: None,
             words: Words::default(),
             starter: None,
-            holding: false,
+            coming: None,
+            removed: false,
+            holding: Vec::new(),
         }
     }
 
@@ -195,7 +202,7 @@ impl Service {
     fn holds(&self, leaving: bool) -> bool {
         match &self.state {
             State::Waiting(_) | State::Backoff { .. } | State::Up { .. } => true,
-            State::Spawning { stop, .. } => stop.is_none(),
+            State::Spawning { stop, .. } => stop.is_none() && self.want == Want::Up,
             State::Stopping(_) => self.want == Want::Up && !leaving,
             State::Down | State::Done | State::Failed => false,
         }
@@ -205,12 +212,14 @@ impl Service {
     /// to: nobody connects any more to what is about to be stopped for good, and a run is started
     /// with its sockets.
     pub(super) fn hold(&mut self, leaving: bool) -> Option<Effect> {
-        let holds = !self.plan.listen.is_empty() && self.holds(leaving);
-        if std::mem::replace(&mut self.holding, holds) == holds {
+        let wanted = if self.holds(leaving) { self.plan.listen.as_slice() } else { &[] };
+        if wanted == self.holding {
             return None;
         }
+        self.holding = wanted.to_vec();
         let name = self.plan.name.clone();
-        Some(if holds { Effect::Hold { name } } else { Effect::Release { name } })
+        let none = self.holding.is_empty();
+        Some(if none { Effect::Release { name } } else { Effect::Hold { name } })
     }
 
     /// May those that come after it start?
@@ -313,7 +322,7 @@ impl Service {
     }
 
     /// What an operator does never counts toward the cap.
-    fn clear_slate(&mut self) {
+    pub(super) fn clear_slate(&mut self) {
         self.budget = Budget::default();
         self.gave_up = None;
     }
@@ -468,11 +477,12 @@ impl Service {
         self.words = Words::default();
         self.uptime.mark(turn.now, Counts::Down);
         self.last_end = Some(LastEnd { end: end.clone(), exit, at: turn.now });
+        let renewed = self.renew(turn);
         if turn.leaving || self.want == Want::Down {
             return self.down(turn);
         }
-        if self.starter.is_some() {
-            self.state = State::Waiting(Waiting::new(Start::Asked));
+        if let Some(start) = self.starter.map(|_| Start::Asked).or(renewed) {
+            self.state = State::Waiting(Waiting::new(start));
             return;
         }
         let status = match end {

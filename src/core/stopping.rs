@@ -126,7 +126,7 @@ impl Service {
         {
             turn.note(&self.plan.name, Note::Unhealthy { why: why.clone() });
         }
-        let phase = if end.is_hang() && !turn.leaving {
+        let phase = if end.is_hang() && !turn.leaving && !self.is_replaced() {
             self.examine(pid, turn)
         } else {
             self.ask_to_stop(pid, &end, turn)

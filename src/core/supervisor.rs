@@ -31,8 +31,8 @@ pub struct Remembered {
 /// The core: every service, and what keepup itself is about to do.
 #[derive(Debug)]
 pub struct Supervisor {
-    plan: plan::Supervisor,
-    services: Vec<Service>,
+    pub(super) plan: plan::Supervisor,
+    pub(super) services: Vec<Service>,
     mode: Mode,
     numbers: Numbers,
     last_step: Time,
@@ -116,6 +116,14 @@ impl Supervisor {
             self.services.iter_mut().for_each(|it| it.stalled(gap));
         }
         let first = out.len();
+        if let Event::Reload(reload) = event {
+            self.last_step = now;
+            if self.mode == Mode::Running {
+                self.reload(now, *reload, out);
+                self.settle(now, out);
+            }
+            return self.hold_sockets(first, out);
+        }
         let mut turn = Turn {
             now,
             leaving: self.mode != Mode::Running,
@@ -172,6 +180,8 @@ impl Supervisor {
     /// is to stop next, and leaves when nothing is left to do.
     fn settle(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.mode == Mode::Running {
+            self.stop_replaced(now, out);
+            self.forget(out);
             self.start_waiting(now, out);
             if let Some(code) = self.nothing_left() {
                 self.leave(code, now, out);
@@ -204,7 +214,7 @@ impl Supervisor {
             let service = &self.services[nth];
             let free = !service.heeds_order()
                 || self.predecessors(service).all(Service::lets_others_start);
-            if free {
+            if free && self.has_room(service) {
                 self.act(nth, now, out, Service::proceed);
             }
         }
@@ -238,7 +248,7 @@ impl Supervisor {
         }
     }
 
-    fn act(
+    pub(super) fn act(
         &mut self,
         nth: usize,
         now: Time,
@@ -346,6 +356,15 @@ fn with(services: &mut [Service], name: &str, act: impl FnOnce(&mut Service)) {
     }
 }
 
+/// What a reload took out of the plan is not started any more.
+fn kept(services: &mut [Service], name: &str, act: impl FnOnce(&mut Service)) {
+    with(services, name, |it| {
+        if !it.removed {
+            act(it);
+        }
+    });
+}
+
 fn living(services: &mut [Service], pid: Pid, act: impl FnOnce(&mut Service)) {
     with_pid(services, pid, Main::Lives, act);
 }
@@ -394,9 +413,11 @@ fn take_in(services: &mut [Service], mode: &mut Mode, event: Event, turn: &mut T
             with(services, &name, |it| it.host_sampled(ticket, &sample, turn));
         }
         Event::Start { .. } | Event::Restart { .. } if turn.leaving => {}
-        Event::Start { name, by } => with(services, &name, |it| it.start(by, turn)),
-        Event::Restart { name, by } => with(services, &name, |it| it.restart(by, turn)),
+        Event::Start { name, by } => kept(services, &name, |it| it.start(by, turn)),
+        Event::Restart { name, by } => kept(services, &name, |it| it.restart(by, turn)),
         Event::Stop { name, by } => with(services, &name, |it| it.stop(by, turn)),
+        // Taken in by all together.
+        Event::Reload(_) => {}
         Event::Shutdown => match *mode {
             Mode::Running => turn.leave = Some(0),
             Mode::Leaving { .. } | Mode::Killing { .. } | Mode::Gone => {

@@ -29,7 +29,7 @@ pub struct Waiting {
 pub(super) enum Start {
     /// The first, or one that an operator asked for: those in `after` come first.
     Fresh,
-    /// The next run of a service that an operator asked to restart.
+    /// The next run of a service that an operator asked to restart, or that a reload did.
     Asked,
     /// One by the policy.
     Again,
@@ -52,6 +52,12 @@ enum Asking {
 impl Waiting {
     pub(super) fn new(start: Start) -> Waiting {
         Waiting { start, needs: None }
+    }
+
+    /// From the beginning, because what is needed is something else.
+    pub(super) fn anew(&self, turn: &mut Turn<'_>) -> Waiting {
+        self.abandon(turn);
+        Waiting::new(self.start)
     }
 
     /// Is it for a restart by the policy?

@@ -6,6 +6,7 @@
 //! must never start with half of its environment.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::iter::Peekable;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,6 +25,18 @@ pub struct BadLine {
     pub line: usize,
     /// What is wrong with it.
     pub text: String,
+}
+
+/// The variables of all these files in their order, and a number that is another when they are.
+pub fn read_all(files: &[EnvFile]) -> Result<(Vec<(String, String)>, u64), String> {
+    let mut variables = Vec::new();
+    for file in files {
+        variables.extend(read(file)?);
+    }
+    // The same for the same in this process, which is all that is asked of it.
+    let mut hasher = DefaultHasher::new();
+    variables.hash(&mut hasher);
+    Ok((variables, hasher.finish()))
 }
 
 /// The file's variables in their order; none if it is missing and may be. The error names the

@@ -27,14 +27,15 @@ const NOT_INHERITED: [&str; 9] = [
     "MAINPID",
 ];
 
-/// Every variable that a run of this service is started with. `inherited` is keepup's own
+/// Every variable that a run of this service is started with, and a number that is another when those
+/// of its files are. `inherited` is keepup's own
 /// environment; `run` names the run.
 pub(super) fn build(
     service: &Service,
     login: Option<&Login>,
     inherited: impl Iterator<Item = (OsString, OsString)>,
     (keepup, run): (&Keepup, &str),
-) -> Result<BTreeMap<OsString, OsString>, String> {
+) -> Result<(BTreeMap<OsString, OsString>, u64), String> {
     let mut above = None;
     let mut all = BTreeMap::new();
     for (name, value) in inherited {
@@ -44,10 +45,8 @@ pub(super) fn build(
             all.insert(name, value);
         }
     }
-    let mut given = BTreeMap::new();
-    for file in &service.env_file {
-        given.extend(env_file::read(file)?);
-    }
+    let (of_files, files) = env_file::read_all(&service.env_file)?;
+    let mut given: BTreeMap<String, String> = of_files.into_iter().collect();
     given.extend(service.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     if let Some(login) = login {
         all.extend([
@@ -62,5 +61,5 @@ pub(super) fn build(
     let above = above.as_deref().and_then(OsStr::to_str);
     all.insert(marker::VARIABLE.into(), keepup.mark(above, &service.name, run).into());
     all.insert("KEEPUP_SERVICE".into(), OsStr::new(&*service.name).into());
-    Ok(all)
+    Ok((all, files))
 }

@@ -93,6 +93,8 @@ pub(super) struct Launch {
     pub(super) no_new_privileges: bool,
     pub(super) session: Session,
     pub(super) inherited: Inherited,
+    /// A number that is another when the variables of its files are.
+    pub(super) files: u64,
     /// What follows the standard streams.
     pub(super) sockets: Vec<Arc<OwnedFd>>,
 }
@@ -109,7 +111,7 @@ impl Launch {
         let cannot = |why: String| format!("cannot start `{program}`: {why}");
         let (identity, login) =
             identity::look_up(service.user.as_deref(), service.group.as_deref()).map_err(cannot)?;
-        let environment =
+        let (environment, files) =
             environment::build(service, login.as_ref(), std::env::vars_os(), (keepup, run))
                 .map_err(cannot)?;
         let path = environment.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
@@ -134,6 +136,7 @@ impl Launch {
             no_new_privileges: service.no_new_privileges,
             session: Session::Own,
             inherited: Inherited::Closed,
+            files,
             sockets: Vec::new(),
         })
     }
@@ -161,6 +164,7 @@ impl Launch {
             no_new_privileges: false,
             session,
             inherited: Inherited::Kept,
+            files: 0,
             sockets: Vec::new(),
         })
     }

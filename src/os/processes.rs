@@ -103,8 +103,16 @@ struct Child {
     alone: bool,
     /// It was sent KILL from here.
     killed: bool,
+    /// A number that is another when the variables of its files are.
+    files: u64,
     /// Until it is known whether its program runs.
     starting: Option<Starting>,
+}
+
+impl Child {
+    fn is_run_of(&self, name: &Name) -> bool {
+        self.service == *name && matches!(self.role, Role::Run(_))
+    }
 }
 
 #[derive(Debug)]
@@ -257,6 +265,26 @@ impl Processes {
         }
     }
 
+    /// Sends one to the main process alone, and changes nothing about its end.
+    pub fn signal_leader(&self, pid: Pid, signal: Signal) {
+        if let Some(Child { role: Role::Run(_), group, .. }) = self.table.get(&pid) {
+            group.send_to_leader(signal);
+        }
+    }
+
+    /// What stood in the files of variables when this service's run began, as a number; `None`: there
+    /// is no run.
+    pub fn variables(&self, name: &Name) -> Option<u64> {
+        self.table.values().find(|it| it.is_run_of(name)).map(|it| it.files)
+    }
+
+    /// Its run knows of other ones by now.
+    pub fn renew_variables(&mut self, name: &Name, files: u64) {
+        if let Some(child) = self.table.values_mut().find(|it| it.is_run_of(name)) {
+            child.files = files;
+        }
+    }
+
     /// Sends one to the main process alone: what its death leaves is left to `await_rest` or `sweep`.
     pub fn signal_main(&mut self, pid: Pid, signal: Signal) {
         if let Some(Child { role: Role::Run(_), group, alone, .. }) = self.table.get_mut(&pid) {
@@ -328,7 +356,7 @@ impl Processes {
         {
             launch.limits.push((Resource::Nofile, inherited));
         }
-        let launch = Arc::new(launch);
+        let (files, launch) = (launch.files, Arc::new(launch));
         let (pid, told) = launch.start(&mut self.spawner, self.dev_null.as_fd(), output)?;
         let group = Group::of(pid);
         let start_time = procfs::stat(pid).map_or(0, |it| it.start_time);
@@ -346,6 +374,7 @@ impl Processes {
                         role,
                         alone,
                         killed: false,
+                        files,
                         starting: Some(starting),
                     },
                 ))

@@ -29,12 +29,19 @@ pub struct Bound {
     /// One, or all of that name that systemd passed.
     sockets: Vec<Arc<OwnedFd>>,
     file: Option<File>,
+    /// Whose file it is: the service's user and group.
+    owner: [Option<String>; 2],
 }
 
 /// What a run is given, from descriptor 3 on: each with its name.
 pub type Handed = Vec<(String, Arc<OwnedFd>)>;
 
 impl Bound {
+    /// Is it what this service wants here?
+    pub fn fits(&self, service: &Service, socket: &Socket) -> bool {
+        self.socket == *socket && (self.file.is_none() || self.owner == owner(service))
+    }
+
     /// Closes it. Its file, to be taken away, if it has one.
     pub fn close(self) -> Option<File> {
         self.file
@@ -60,7 +67,7 @@ pub fn bind(
 ) -> (Vec<Bound>, Result<(), String>) {
     let mut bound: Vec<Bound> = Vec::new();
     for socket in &service.listen {
-        if let Some(kept) = held.iter().find(|it| it.socket == *socket) {
+        if let Some(kept) = held.iter().find(|it| it.fits(service, socket)) {
             bound.push(kept.clone());
             continue;
         }
@@ -86,7 +93,11 @@ fn make(service: &Service, socket: &Socket, passed: &Passed) -> Result<Bound, St
         }
         Socket::Systemd(name) => (passed.named(name)?, None),
     };
-    Ok(Bound { socket: socket.clone(), sockets, file })
+    Ok(Bound { socket: socket.clone(), sockets, file, owner: owner(service) })
+}
+
+fn owner(service: &Service) -> [Option<String>; 2] {
+    [service.user.clone(), service.group.clone()]
 }
 
 /// What a run of this service is given.

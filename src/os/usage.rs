@@ -75,6 +75,13 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// A service is no more.
+    pub fn forget(&self, name: &Name) {
+        lock(&self.state).before.remove(name);
+    }
+}
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // Each field is valid on its own, whatever panicked between two changes.
     state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -67,7 +67,7 @@ impl Page {
                 }
             }
             // Below the threshold; if it matters, degraded or unhealthy follows.
-            Note::HookFailed { .. } => {}
+            Note::HookFailed { .. } | Note::Reloaded { .. } => {}
             Note::Miss { of: Some(_), .. } if self.trouble.is_none() => {}
             Note::Miss { .. }
             | Note::Degraded { .. }

@@ -153,6 +153,11 @@ impl Journal {
         }
     }
 
+    /// A service is no more.
+    pub fn forget(&self, service: &Name) {
+        self.memory().pages.remove(service);
+    }
+
     /// Tells those who follow that there will be nothing more.
     pub fn dismiss(&self) {
         self.memory().followers.send(None);
@@ -208,7 +213,8 @@ fn level(note: &Note, weight: Weight) -> Level {
         | Note::Ended { .. }
         | Note::Backoff { .. }
         | Note::Down
-        | Note::Done => match weight {
+        | Note::Done
+        | Note::Reloaded { .. } => match weight {
             Weight::News => Level::Info,
             Weight::Repetition => Level::Debug,
         },

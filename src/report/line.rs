@@ -92,6 +92,12 @@ enum Fields<'a> {
         used_percent: f64,
         level: Level,
     },
+    Reloaded {
+        change: &'static str,
+        keys: &'a [&'static str],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<u32>,
+    },
     Stalled {
         stalled_seconds: f64,
     },
@@ -165,6 +171,9 @@ fn fields(note: &Note) -> Fields<'_> {
             Fields::Backoff { delay_seconds: seconds(*delay), failures: *failures }
         }
         Note::GaveUp { why, retry } => Fields::GaveUp { why, retry_seconds: retry.map(seconds) },
+        Note::Reloaded { change, by } => {
+            Fields::Reloaded { change: change.what.name(), keys: &change.keys, by: *by }
+        }
         Note::HookStuck { .. } | Note::Healthy | Note::Down | Note::Done => Fields::Nothing {},
     }
 }
@@ -172,7 +181,7 @@ fn fields(note: &Note) -> Fields<'_> {
 fn operator(end: &End) -> Option<u32> {
     match end {
         End::Asked(Asker::Operator(uid)) => Some(*uid),
-        End::Asked(Asker::Shutdown)
+        End::Asked(Asker::Shutdown | Asker::Reload | Asker::Removal)
         | End::Exited(_)
         | End::SpawnFailed(_)
         | End::NeverReady(_)

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt as layer};
+use tracing_subscriber::{Layer, Registry, fmt as layer, reload};
 
 use crate::plan::{Level, OwnLogFormat};
 use crate::status::Stamp;
@@ -45,10 +45,18 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Guard {
     lost: ErrorCounter,
+    /// Says what is logged.
+    filter: reload::Handle<Targets, Registry>,
     _worker: WorkerGuard,
 }
 
 impl Guard {
+    /// The least important level from now on.
+    pub fn set_level(&self, level: Level) {
+        // It fails only where nobody logs.
+        let _ = self.filter.reload(targets(level));
+    }
+
     /// Lines that stderr did not take in time, so far.
     pub fn lines_lost(&self) -> u64 {
         u64::try_from(self.lost.dropped_lines()).unwrap_or(u64::MAX)
@@ -65,15 +73,19 @@ pub fn init(options: Options) -> Result<Guard, TryInitError> {
     let width = options.name_width.clamp(NAME_WIDTH, NAME_WIDTH_MAX);
     let on_stderr = Lines { form: Form::of_stderr(options.format), width, clock: Stamp::now };
     let in_file = Lines { form: Form::of_file(options.format), width, clock: Stamp::now };
-    let filter = Targets::new()
-        .with_target(env!("CARGO_PKG_NAME"), filter(options.level))
-        .with_default(LevelFilter::WARN);
+    let (filter, handle) = reload::Layer::new(targets(options.level));
     let file = options.file.map(|file| layer::layer().event_format(in_file).with_writer(file));
     tracing_subscriber::registry()
-        .with(layer::layer().event_format(on_stderr).with_writer(stderr).and_then(file))
         .with(filter)
+        .with(layer::layer().event_format(on_stderr).with_writer(stderr).and_then(file))
         .try_init()?;
-    Ok(Guard { lost, _worker: worker })
+    Ok(Guard { lost, filter: handle, _worker: worker })
+}
+
+fn targets(level: Level) -> Targets {
+    Targets::new()
+        .with_target(env!("CARGO_PKG_NAME"), filter(level))
+        .with_default(LevelFilter::WARN)
 }
 
 fn filter(level: Level) -> LevelFilter {

@@ -11,8 +11,8 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
-use crate::core::event::{Answer, Note};
-use crate::plan::{Name, Role};
+use crate::core::event::{Answer, End, Note};
+use crate::plan::{Class, Name, Role};
 use crate::status::{LogStatus, ServiceStatus, State, Status};
 
 /// The content type of [`Metrics::text`].
@@ -123,7 +123,8 @@ impl Metrics {
             | Note::Backoff { .. }
             | Note::GaveUp { .. }
             | Note::Down
-            | Note::Done => {}
+            | Note::Done
+            | Note::Reloaded { .. } => {}
         }
     }
 
@@ -133,6 +134,23 @@ impl Metrics {
         self.durations.with_label_values(&[service.as_ref(), &role]).observe(took.as_secs_f64());
         if let Answer::Miss(miss) = answer {
             self.misses.with_label_values(&[service.as_ref(), &role, miss.class.name()]).inc();
+        }
+    }
+
+    /// A service is no more.
+    pub fn forget(&self, service: &Name) {
+        // What was never counted cannot be removed.
+        let _ = self.starts.remove_label_values(&[service]);
+        for reason in End::REASONS {
+            let _ = self.ends.remove_label_values(&[service.as_ref(), reason]);
+        }
+        let roles = [Role::Startup, Role::Liveness, Role::Readiness, Role::Warning];
+        for role in roles.map(|it| it.to_string()) {
+            let _ = self.durations.remove_label_values(&[service.as_ref(), &role]);
+            for (class, _) in Class::ALL {
+                let labels = [service.as_ref(), &role, class];
+                let _ = self.misses.remove_label_values(&labels);
+            }
         }
     }
 

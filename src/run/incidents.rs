@@ -152,7 +152,24 @@ impl Incidents {
             | Note::Hanging { .. }
             | Note::Stopping { .. }
             | Note::Killing { .. }
+            | Note::Reloaded { .. }
             | Note::Stuck { .. } => {}
+        }
+    }
+
+    /// A service has other probes: what they answer is not what others answered.
+    pub(super) fn asked_otherwise(&mut self, name: &Name) {
+        if let Some(page) = self.pages.get_mut(name) {
+            page.answers.clear();
+        }
+    }
+
+    /// A service is no more.
+    pub(super) fn forget(&mut self, name: &Name) {
+        if let Some(page) = self.pages.remove(name)
+            && let (Some(id), Some(place)) = (page.open, &self.place)
+        {
+            place.change(&id, |it| it.end(Outcome::Stopped, Stamp::now()));
         }
     }
 
@@ -354,6 +371,7 @@ fn action(note: &Note) -> Option<String> {
             format!("gave it up for now, with an attempt every {}", Short(*retry))
         }
         Note::Busy { .. } => "let it have the same time once more".to_owned(),
+        Note::Reloaded { change, .. } => format!("its configuration changed: {change}"),
         Note::Up { .. }
         | Note::Waits { .. }
         | Note::HookFailed { .. }

@@ -7,6 +7,8 @@ mod incidents;
 mod init;
 mod keeper;
 mod operator;
+mod reload;
+mod roster;
 pub mod shown;
 mod sockets;
 mod start;
@@ -18,18 +20,26 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::control::protocol::NotReloaded;
 use crate::control::{Act, Outcome, Request, Wait};
 use crate::core::event::{Effect, Event, Time};
+use crate::core::reload::{Change, Reload, What};
 use crate::core::{Service, Supervisor};
 use crate::os::clock::now;
 use crate::plan::{Level, Name, Signal};
+use crate::report;
 use crate::status::{About, ServiceStatus, Status};
 use keeper::Keeper;
 use operator::Operators;
+use reload::{Asker, Fresh, Read};
+use roster::Roster;
 use world::{Turn, World};
 
 pub use init::init;
 pub use start::{Failed, run};
+
+/// Why nothing is read any more.
+const ENDING: &str = "cannot reload: keepup is ending";
 
 /// The same signal again within this time is the same one.
 const ECHO_MAX: Duration = Duration::from_millis(10);
@@ -41,6 +51,9 @@ struct Loop {
     world: World,
     keeper: Keeper,
     operators: Operators,
+    roster: Roster,
+    /// keepup's own log.
+    log: Option<report::Guard>,
     effects: Vec<Effect>,
     /// The last signal that asked keepup to end, and when it came.
     heard: Option<(Signal, Time)>,
@@ -55,6 +68,7 @@ impl Loop {
                 Turn::Event(event) => self.take_in(event),
                 Turn::Signal(signal) => self.heed(signal),
                 Turn::Request(request) => self.serve(request),
+                Turn::Reload(read) => self.reload(*read),
             };
             if let Some(code) = code {
                 if let Some(systemd) = &mut self.world.systemd {
@@ -81,6 +95,9 @@ impl Loop {
             }
         }
         self.effects = effects;
+        if std::mem::take(&mut self.world.reshaped) {
+            self.roster.follow(&self.core);
+        }
         self.operators.answer(&self.core);
         code
     }
@@ -92,13 +109,7 @@ impl Loop {
         let journal = &self.world.journal;
         match signal {
             Signal::HUP if !signal_ends(signal, self.keeper.has_terminal()) => {
-                let text = "cannot reload yet: restart keepup to apply a changed file, ignoring";
-                journal.say(Level::Warn, text);
-                // Whoever waits for the end of it must not wait for ever.
-                if let Some(systemd) = &mut self.world.systemd {
-                    systemd.reloading(now());
-                    systemd.reloaded();
-                }
+                self.ask_for_reload(Asker { by: None, dry_run: false, reply: None });
                 None
             }
             Signal::USR1 => {
@@ -142,6 +153,10 @@ impl Loop {
                 }
                 None
             }
+            Request::Reload { dry_run, by, reply } => {
+                self.ask_for_reload(Asker { by: Some(by), dry_run, reply: Some(reply) });
+                None
+            }
             Request::Act { name, act, by, wait, reply } => self.act(name, act, by, wait, reply),
         }
     }
@@ -170,6 +185,108 @@ impl Loop {
         let code = self.take_in(event);
         self.keeper.hurry();
         code
+    }
+
+    fn ask_for_reload(&mut self, asker: Asker) {
+        if self.core.is_leaving() {
+            return asker.answer(Err(NotReloaded::refused(ENDING)));
+        }
+        if let Err(why) = self.world.reloads.ask(asker) {
+            self.world.journal.say(Level::Warn, &format!("{why}, ignoring"));
+        }
+        self.begin_reload();
+    }
+
+    fn begin_reload(&mut self) {
+        if self.world.reloads.begin()
+            && let Some(systemd) = &mut self.world.systemd
+        {
+            systemd.reloading(now());
+        }
+    }
+
+    /// The file was read anew, or could not be.
+    fn reload(&mut self, read: Read) -> Option<u8> {
+        let dry_run = read.is_dry_run();
+        let code = match read.result {
+            _ if self.core.is_leaving() => {
+                let ending = || Err(NotReloaded::refused(ENDING));
+                read.askers.into_iter().for_each(|it| it.answer(ending()));
+                None
+            }
+            Ok(fresh) => self.apply(&fresh, read.askers),
+            Err(unread) => {
+                let file = self.world.reloads.file();
+                if !dry_run {
+                    self.complain(&unread, &file);
+                }
+                let answer = unread.answer(&file);
+                read.askers.into_iter().for_each(|it| it.answer(Err(answer.clone())));
+                None
+            }
+        };
+        if !dry_run && let Some(systemd) = &mut self.world.systemd {
+            systemd.reloaded();
+        }
+        self.begin_reload();
+        code
+    }
+
+    fn complain(&self, unread: &reload::Unread, file: &str) {
+        let journal = &self.world.journal;
+        if let reload::Unread::Problems(list) = unread {
+            for problem in list {
+                journal.say(Level::Error, &reload::in_a_line(problem));
+            }
+        }
+        journal.say(Level::Error, &format!("cannot reload: {}", unread.summary(file)));
+    }
+
+    /// Applies what was read, if that is wanted; and says what is done, or would be.
+    fn apply(&mut self, fresh: &Fresh, askers: Vec<Asker>) -> Option<u8> {
+        let mut warnings: Vec<String> = fresh.warnings.iter().map(reload::in_a_line).collect();
+        let processes = &self.world.processes;
+        let touched = fresh.touched(
+            |name| processes.variables(name),
+            |name, why| warnings.push(format!("{why}; {name} keeps what it has")),
+        );
+        let mut plan = fresh.plan.clone();
+        let (supervisor, later) = reload::merged(self.core.plan(), &plan.supervisor);
+        plan.supervisor = supervisor;
+        warnings.extend(later.iter().map(|key| {
+            format!("`{key}` of [supervisor] is another now: restart keepup to apply that")
+        }));
+        let changes = self.core.outlook(&plan, &touched);
+        let mut serious = askers.iter().filter(|it| !it.dry_run).peekable();
+        let dry_run = serious.peek().is_none();
+        let by = serious.filter_map(|it| it.by).next();
+        for asker in askers {
+            let dry_run = asker.dry_run;
+            asker.answer(Ok(reload::answer(&changes, &warnings, dry_run)));
+        }
+        if dry_run {
+            return None;
+        }
+        self.say_reload(&changes, &warnings);
+        if let Some(log) = &self.log {
+            log.set_level(plan.supervisor.log_level);
+        }
+        let refreshed = changes.iter().filter(|it| matches!(it.what, What::Refreshed(_)));
+        for name in refreshed.map(|it| &it.name) {
+            if let Some(now) = fresh.variables(name) {
+                self.world.processes.renew_variables(name, now);
+            }
+        }
+        self.take_in(Event::Reload(Box::new(Reload { plan, touched, by })))
+    }
+
+    fn say_reload(&self, changes: &[Change], warnings: &[String]) {
+        let journal = &self.world.journal;
+        for warning in warnings {
+            journal.say(Level::Warn, warning);
+        }
+        let file = self.world.reloads.file();
+        journal.say(Level::Info, &format!("reloaded {file}: {}", reload::summary(changes)));
     }
 
     fn status(&self) -> Status {

@@ -59,8 +59,11 @@ impl Operators {
             outcome(core, service, it.goal).is_some()
         };
         for waiting in self.waiting.extract_if(.., reached) {
-            let service = core.service(&waiting.name);
-            if let Some(outcome) = service.and_then(|it| outcome(core, it, waiting.goal)) {
+            let told = match core.service(&waiting.name) {
+                Some(service) => outcome(core, service, waiting.goal),
+                None => Some(removed(&waiting)),
+            };
+            if let Some(outcome) = told {
                 // Nobody may be there any more to hear it.
                 let _ = waiting.reply.send(outcome);
             }
@@ -95,6 +98,12 @@ pub(super) fn passed_on(service: &Service, signal: Signal) -> Outcome {
             say(service, true, format!("sent {sent} for {signal} to {name}, pid {pid}"), None)
         }
     }
+}
+
+fn removed(waiting: &Waiting) -> Outcome {
+    let ok = matches!(waiting.goal, Goal::Down);
+    let text = format!("{} is not in the configuration any more", waiting.name);
+    Outcome { ok, text, hint: None, state: status::State::Down }
 }
 
 fn outcome(core: &Supervisor, service: &Service, goal: Goal) -> Option<Outcome> {

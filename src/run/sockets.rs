@@ -35,6 +35,8 @@ struct Held {
     working: bool,
     /// A start waits for them.
     awaited: bool,
+    /// The service is no more: nothing is kept once the work is done.
+    forgotten: bool,
 }
 
 /// A work that is over.
@@ -63,6 +65,7 @@ impl Sockets {
     /// Begins to bind those of this service, or those that it now has instead.
     pub(super) fn hold(&mut self, service: &Service) {
         let held = self.services.entry(service.name.clone()).or_default();
+        held.forgotten = false;
         if held.wanted.as_ref().is_none_or(|it| **it != *service) {
             held.wanted = Some(Arc::new(service.clone()));
         }
@@ -76,6 +79,15 @@ impl Sockets {
             held.close_unwanted();
         }
         self.work(name);
+    }
+
+    /// Closes them, and forgets the service.
+    pub(super) fn forget(&mut self, name: &Name) {
+        self.release(name);
+        if let Some(held) = self.services.get_mut(name) {
+            held.forgotten = true;
+        }
+        self.services.retain(|_, it| it.working || !it.forgotten);
     }
 
     /// What a start of this service is given, at once if all is there. If not, `next` tells.
@@ -145,6 +157,7 @@ impl Sockets {
             held.close_unwanted();
             self.work(&done.name);
         }
+        self.services.retain(|_, it| it.working || !it.forgotten);
         outcome.map(|it| (done.name, it))
     }
 
@@ -176,21 +189,28 @@ impl Sockets {
 }
 
 impl Held {
-    fn wants(&self, socket: &Socket) -> bool {
-        self.wanted.as_ref().is_some_and(|it| it.listen.contains(socket))
+    fn wants(&self, bound: &Bound) -> bool {
+        self.wanted.as_ref().is_some_and(|it| it.listen.iter().any(|wanted| bound.fits(it, wanted)))
     }
 
     fn close_unwanted(&mut self) {
         let (keep, close) = std::mem::take(&mut self.bound)
             .into_iter()
-            .partition::<Vec<Bound>, _>(|it| self.wants(&it.socket));
+            .partition::<Vec<Bound>, _>(|it| self.wants(it));
         self.bound = keep;
         self.files.extend(close.into_iter().filter_map(Bound::close));
     }
 
     /// Nothing is to be done.
     fn is_complete(&self) -> bool {
-        let wanted = self.wanted.as_ref().map(|it| it.listen.as_slice()).unwrap_or_default();
-        self.files.is_empty() && wanted.iter().eq(self.bound.iter().map(|it| &it.socket))
+        let complete = match &self.wanted {
+            None => self.bound.is_empty(),
+            Some(service) => {
+                let fit = |it: (&Bound, &Socket)| it.0.fits(service, it.1);
+                let all = self.bound.len() == service.listen.len();
+                all && self.bound.iter().zip(&service.listen).all(fit)
+            }
+        };
+        complete && self.files.is_empty()
     }
 }

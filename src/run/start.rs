@@ -13,6 +13,7 @@ use super::Loop;
 use super::incidents::Incidents;
 use super::keeper::Keeper;
 use super::operator::Operators;
+use super::roster::Roster;
 use super::shown;
 use super::systemd::Systemd;
 use super::world::World;
@@ -105,7 +106,7 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let socket = bind(&plan.supervisor, &mut trouble)?;
     let (own_log, _own_log_guard) = own_log(&plan.supervisor, &mut trouble).unzip();
     let widest = plan.services.iter().map(|it| it.name.chars().count()).max();
-    let _log_guard = report::init(Options {
+    let log = report::init(Options {
         level: plan.supervisor.log_level,
         format: plan.supervisor.log_format,
         name_width: widest.unwrap_or(0),
@@ -127,9 +128,17 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     let logs = Arc::new(open_logs(&plan, &journal));
     let metrics = Metrics::new().map_err(|it| Failed::System("count", io::Error::other(it)))?;
     let metrics = Arc::new(metrics);
-    let (control, requests) = serve(&plan, socket, &journal, &metrics, &logs);
+    let roster = Roster::of(&plan.services);
+    let (control, requests) = serve(&plan, socket, (&journal, &metrics, &logs), &roster);
     let ears = Ears::new(&plan.supervisor.runtime_dir);
-    let world = World::new((processes, passed), signals, logs, (journal, metrics), ears, requests);
+    let world = World::new(
+        (processes, passed),
+        signals,
+        logs,
+        (journal, metrics),
+        ears,
+        (requests, plan.supervisor.config.clone()),
+    );
     let mut world = world.map_err(|it| Failed::System("start its clock", it))?;
     let core = Supervisor::new(plan, seed(), &past);
     if lock.is_some() {
@@ -139,7 +148,8 @@ async fn run_in(plan: Plan, warnings: &[String]) -> Result<u8, Failed> {
     world.host = HostLevel::watch(limits, disk, world.journal.clone());
     world.systemd = Systemd::from_environment(&core, &world.journal, now());
     let (operators, effects) = (Operators::default(), Vec::new());
-    let mut whole = Loop { core, world, keeper, operators, effects, heard: None };
+    let log = log.ok();
+    let mut whole = Loop { core, world, keeper, operators, roster, log, effects, heard: None };
     let status = whole.turn().await;
     finish(whole, &control, status).await;
     Ok(status)
@@ -182,9 +192,10 @@ fn own_log(
 
 fn open_logs(plan: &Plan, journal: &Journal) -> Logs {
     let wants_console = plan.services.iter().any(|it| it.logs.console);
-    let console = if wants_console { Console::stdout() } else { Ok(Console::none()) };
-    let console = console.unwrap_or_else(|error| {
-        journal.say(Level::Warn, &format!("cannot write to stdout: {error}, ignoring"));
+    // A service may want it later.
+    let console = Console::stdout().unwrap_or_else(|error| {
+        let level = if wants_console { Level::Warn } else { Level::Debug };
+        journal.say(level, &format!("cannot write to stdout: {error}, ignoring"));
         Console::none()
     });
     let tell = journal.clone();
@@ -225,12 +236,10 @@ fn open_incidents(plan: &plan::Supervisor, logs: &Arc<Logs>, journal: &Journal) 
 fn serve(
     plan: &Plan,
     socket: Option<Socket>,
-    journal: &Journal,
-    metrics: &Arc<Metrics>,
-    logs: &Arc<Logs>,
+    (journal, metrics, logs): (&Journal, &Arc<Metrics>, &Arc<Logs>),
+    roster: &Roster,
 ) -> (Control, mpsc::Receiver<Request>) {
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
-    let names: Vec<_> = plan.services.iter().map(|it| it.name.clone()).collect();
     let counted = Arc::clone(logs);
     let count = move |service: &plan::Name| {
         let stats = counted.stats(service);
@@ -240,8 +249,10 @@ fn serve(
         let log = LogStatus { bytes, lines_lost, problem, since };
         LogCount { service: service.clone(), log, error_lines: stats.error_lines }
     };
-    let shown = (Arc::clone(logs), plan.services.clone());
-    let open_log = move |query: &LogQuery| shown::open(Some(&*shown.0), &shown.1, query);
+    let shown = (Arc::clone(logs), roster.clone());
+    let open_log = move |query: &LogQuery| shown::open(Some(&*shown.0), &shown.1.services(), query);
+    let all = roster.clone();
+    let counts = move || all.services().iter().map(|it| count(&it.name)).collect();
     let control = Control::new(Sources {
         requests: ask,
         journal: journal.clone(),
@@ -249,7 +260,7 @@ fn serve(
         usage: Sampler::new(plan.supervisor.log_dir.clone()),
         open_log: Some(Box::new(open_log)),
         incidents: Some(plan.supervisor.state_dir.clone()),
-        log_counts: Some(Box::new(move || names.iter().map(&count).collect())),
+        log_counts: Some(Box::new(counts)),
     });
     if let Some(socket) = socket {
         let (control, journal) = (control.clone(), journal.clone());

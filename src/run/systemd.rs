@@ -27,9 +27,20 @@ pub(super) struct Systemd {
     began: bool,
     /// By when all has started, or never will.
     ready_by: Time,
+    reload: Reload,
     again_at: Option<Time>,
     watchdog: Option<Watchdog>,
     failed: bool,
+}
+
+/// What was told of the file that is read anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reload {
+    No,
+    /// That it is.
+    Told,
+    /// And not yet that this is over.
+    Over,
 }
 
 #[derive(Debug)]
@@ -54,6 +65,7 @@ impl Systemd {
             told: Tell { ready: false, stopping: false, status: String::new() },
             began: false,
             ready_by: now + core.start_limit() + MARGIN / 2,
+            reload: Reload::No,
             again_at: None,
             watchdog: watchdog_interval().map(|every| Watchdog { every, next: now }),
             failed: false,
@@ -75,15 +87,21 @@ impl Systemd {
         }
     }
 
-    /// The file is being read anew; [`Systemd::reloaded`] must follow.
+    /// The file is being read anew; [`Systemd::reloaded`] must follow. Whoever waits for the first
+    /// READY=1 must not take the one that ends this for it.
     pub(super) fn reloading(&mut self, now: Time) {
-        let moment = now.0.as_micros();
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={moment}"));
+        if self.told.ready && !self.told.stopping {
+            self.reload = Reload::Told;
+            let moment = now.0.as_micros();
+            self.send(&format!("RELOADING=1\nMONOTONIC_USEC={moment}"));
+        }
     }
 
-    /// It was, or could not be; the status follows.
+    /// It was, or could not be; that is told in the next turn, with the status.
     pub(super) fn reloaded(&mut self) {
-        self.send("READY=1");
+        if self.reload == Reload::Told {
+            self.reload = Reload::Over;
+        }
     }
 
     fn ping(&mut self, now: Time) {
@@ -102,13 +120,16 @@ impl Systemd {
         let mut tell = core.tell();
         // What was said once is not taken back.
         tell.ready |= self.told.ready || self.ready_by <= now;
-        if self.began && tell == self.told {
+        if self.began && tell == self.told && self.reload != Reload::Over {
             self.again_at = None;
             return;
         }
         let message = self.message(core, &tell, now);
         if self.send(&message) {
             self.began = true;
+            if self.reload == Reload::Over {
+                self.reload = Reload::No;
+            }
             self.again_at = None;
             self.told = tell;
         } else {
@@ -123,7 +144,7 @@ impl Systemd {
         if !self.began && !tell.ready {
             lines.push(extend(self.ready_by - now + MARGIN));
         }
-        if tell.ready && !self.told.ready {
+        if (tell.ready && !self.told.ready) || self.reload == Reload::Over {
             lines.push("READY=1".to_owned());
         }
         if tell.stopping && !self.told.stopping {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use super::held::Held;
 use super::incidents::Incidents;
 use super::operator;
+use super::reload::{Read, Reloads};
 use super::sockets::Sockets;
 use super::systemd::Systemd;
 use super::tidy::Tidy;
@@ -27,7 +28,7 @@ use crate::os::signal::Signals;
 use crate::os::sockets::{Handed, Passed};
 use crate::os::strain::Gauge;
 use crate::os::usage::Meter;
-use crate::os::{Happening, Output, Processes, Stream};
+use crate::os::{self, Happening, Output, Processes, Stream};
 use crate::plan::{Level, Name, ProbeKind, Scope, Signal};
 use crate::probe::heartbeat::Looker;
 use crate::probe::{Prober, Say, exec};
@@ -54,6 +55,8 @@ pub(super) enum Turn {
     Signal(Signal),
     /// Somebody asks for something.
     Request(Request),
+    /// The file was read anew, or could not be.
+    Reload(Box<Read>),
 }
 
 /// The world as the loop sees it.
@@ -75,6 +78,9 @@ pub(super) struct World {
     alarm: Alarm,
     held: Held,
     ears: Ears,
+    pub(super) reloads: Reloads,
+    /// Who there is has changed.
+    pub(super) reshaped: bool,
     /// What is known already, before anything else.
     known: VecDeque<Event>,
     pub(super) incidents: Incidents,
@@ -94,7 +100,7 @@ impl World {
         logs: Arc<Logs>,
         (journal, metrics): (Journal, Arc<Metrics>),
         ears: Ears,
-        requests: mpsc::Receiver<Request>,
+        (requests, file): (mpsc::Receiver<Request>, Option<PathBuf>),
     ) -> io::Result<World> {
         let (tell, answers) = mpsc::channel(ANSWERS_MAX);
         let told = journal.clone();
@@ -118,6 +124,8 @@ impl World {
             alarm: Alarm::new()?,
             held: Held::new(),
             ears,
+            reloads: Reloads::new(file),
+            reshaped: false,
             known: VecDeque::new(),
             host: HostLevel::unwatched(),
             systemd: None,
@@ -165,6 +173,7 @@ impl World {
                 Some(event) = self.answers.recv() => return Turn::Event(event),
                 signal = self.signals.next() => return Turn::Signal(signal),
                 Some(request) = self.requests.recv() => return Turn::Request(request),
+                read = self.reloads.next() => return Turn::Reload(Box::new(read)),
                 heard = self.ears.next() => {
                     if let Some(event) = heard.and_then(|it| self.heard(it)) {
                         return Turn::Event(event);
@@ -232,6 +241,8 @@ impl World {
                 self.with(core, &name, |it, service| it.sockets.hold(&service.plan));
             }
             Effect::Release { name } => self.sockets.release(&name),
+            Effect::Adopt { name } => self.with(core, &name, Self::adopt),
+            Effect::Forget { name } => self.forget(&name),
             Effect::Spawn { name } => self.with(core, &name, |it, service| {
                 if let Some(sockets) = it.sockets.for_start(&service.plan) {
                     it.spawn(service, sockets);
@@ -245,6 +256,7 @@ impl World {
             Effect::Signal { pid, signal, to: Scope::Main } => {
                 self.processes.signal_main(pid, signal);
             }
+            Effect::Refresh { pid, signal } => self.processes.signal_leader(pid, signal),
             Effect::Await { pid } => self.processes.await_rest(pid),
             Effect::Sweep { pid } => {
                 if let Some(service) = core.services().iter().find(|it| it.pid() == Some(pid)) {
@@ -301,6 +313,29 @@ impl World {
             // The loop does these itself.
             Effect::Save | Effect::Exit { .. } => {}
         }
+    }
+
+    /// Its log is to be as it says. The file of a run that goes on stays open.
+    fn adopt(&mut self, service: &Service) {
+        self.reshaped = true;
+        let (name, plan) = (service.name(), &service.plan);
+        if let Err(text) = self.logs.add(name, &plan.logs, os::owner(plan)) {
+            self.journal.say_of(Level::Error, name, &text);
+        }
+        self.incidents.asked_otherwise(name);
+    }
+
+    /// The service is no more.
+    fn forget(&mut self, name: &Name) {
+        self.reshaped = true;
+        self.sockets.forget(name);
+        self.ears.close(name);
+        self.looker.forget(name);
+        self.meter.forget(name);
+        self.incidents.forget(name);
+        self.journal.forget(name);
+        self.metrics.forget(name);
+        self.logs.remove(name);
     }
 
     /// Passes on a signal to the service, as an operator wants; what came of it.
@@ -387,13 +422,14 @@ impl World {
 
     fn probe(&mut self, service: &Service, nth: usize, ticket: Ticket) {
         let plan = &service.plan;
-        match &plan.probes[nth].kind {
+        let Some(probe) = plan.probes.get(nth) else { return };
+        match &probe.kind {
             ProbeKind::Http(_)
             | ProbeKind::Tcp(_)
             | ProbeKind::File(_)
             | ProbeKind::Listening(_)
             | ProbeKind::Grpc(_) => {
-                self.prober.ask(&plan.name, ticket, &plan.probes[nth], service.pid());
+                self.prober.ask(&plan.name, ticket, probe, service.pid());
             }
             ProbeKind::Exec(command) => {
                 self.asked.insert(ticket, (plan.name.clone(), now()));
@@ -409,7 +445,8 @@ impl World {
     }
 
     fn answered(&mut self, service: &Service, nth: usize, answer: &Answer, took: Duration) {
-        let (name, probe) = (&service.plan.name, &service.plan.probes[nth]);
+        let Some(probe) = service.plan.probes.get(nth) else { return };
+        let name = &service.plan.name;
         self.metrics.probed(name, probe.role, answer, took);
         self.incidents.answered(name, nth, answer, took);
         if matches!(answer, Answer::Pass) {

@@ -60,6 +60,10 @@ const fn told(name: &'static str, old: &'static str, new: &'static str) -> Bug {
     Bug { name, file: "core/health/told.rs", old, new }
 }
 
+const fn reload(name: &'static str, old: &'static str, new: &'static str) -> Bug {
+    Bug { name, file: "core/reload.rs", old, new }
+}
+
 pub(crate) const BUGS: &[Bug] = &[
     doubt(
         "whoever is starved is let off for ever",
@@ -115,6 +119,58 @@ pub(crate) const BUGS: &[Bug] = &[
         "a beat does not end the time that was given to a busy run",
         "        self.spared_until = Time::default();\n        self.nothing",
         "        self.nothing",
+    ),
+    reload(
+        "a reload restarts what needs no other process",
+        "any(|it| it.takes == Takes::Run);",
+        "any(|it| it.takes == Takes::Run || it.takes == Takes::Nothing);",
+    ),
+    reload(
+        "a reload undoes the stop of what was done",
+        "State::Done if other_run && self.want == Want::Up =>",
+        "State::Done if other_run =>",
+    ),
+    reload(
+        "a new plan inherits the failures of the old one",
+        "        self.clear_slate();\n        self.adopt(*plan, turn);",
+        "        self.adopt(*plan, turn);",
+    ),
+    reload(
+        "a service is forgotten while it runs",
+        "let over = it.removed && !it.is_running();",
+        "let over = it.removed;",
+    ),
+    reload(
+        "what a reload stops together is stopped in no order",
+        "matches!(service.state, State::Up { .. }) && !needed.contains(service.name());",
+        "matches!(service.state, State::Up { .. });",
+    ),
+    reload(
+        "what is new starts beside what it takes the place of",
+        "!is_new || !self.services.iter().any(|it| it.removed && !it.is_stuck())",
+        "!is_new || true",
+    ),
+    reload(
+        "what is new waits for ever for what survives KILL",
+        "!is_new || !self.services.iter().any(|it| it.removed && !it.is_stuck())",
+        "!is_new || !self.services.iter().any(|it| it.removed)",
+    ),
+    Bug {
+        name: "a probe that did not change begins afresh",
+        file: "core/health/adapt.rs",
+        old: "same.filter(|_| self.started.is_some())",
+        new: "same.filter(|_| self.started.is_none())",
+    },
+    Bug {
+        name: "a question of the old plan is left open",
+        file: "core/health/adapt.rs",
+        old: "if let Asking::Asked { ticket, .. } = check.asking {",
+        new: "if let Asking::Asked { ticket, .. } = check.asking && check.misses > 9 {",
+    },
+    supervisor(
+        "an operator starts what was removed",
+        "if !it.removed {",
+        "if !it.removed || it.want == Want::Down {",
     ),
     errors(
         "errors of an hour ago are never forgotten",

@@ -364,6 +364,14 @@ impl Keepup {
         services.iter().find(|it| it["name"] == name).unwrap().clone()
     }
 
+    /// The same, found by another file.
+    pub(crate) fn service_by(&self, file: &str, name: &str) -> Value {
+        let output = self.client(&["-c", file, "status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let services = status["services"].as_array().unwrap();
+        services.iter().find(|it| it["name"] == name).unwrap().clone()
+    }
+
     /// Waits until this field of the service's status has this value.
     pub(crate) fn wait_status(&self, name: &str, field: &str, value: impl Into<Value>) {
         let value = value.into();

@@ -44,7 +44,7 @@ const RESTART: &str =
     "[service.api.restart]\ndelay = \"1ms\"\nmax_delay = \"1ms\"\nmax_restarts = 0\n";
 
 /// `[service.api]` that runs the tiny server on these sockets.
-fn tiny(folder: &Folder, listen: &str, more: &str) -> String {
+pub(crate) fn tiny(folder: &Folder, listen: &str, more: &str) -> String {
     folder.write("server.py", SERVER);
     format!(
         "[service.api]\ncommand = [\"python3\", \"-S\", \"-E\", \"server.py\"]\n\
@@ -54,14 +54,14 @@ fn tiny(folder: &Folder, listen: &str, more: &str) -> String {
 
 /// Where somebody connects to.
 #[derive(Clone, Debug)]
-enum Target {
+pub(crate) enum Target {
     Tcp(&'static str, u16),
     Unix(PathBuf),
 }
 
 impl Target {
     /// One request on a connection of its own: the pid that answered.
-    fn ask(&self) -> Result<i32, io::Error> {
+    pub(crate) fn ask(&self) -> Result<i32, io::Error> {
         let limit = Some(Duration::from_secs(20));
         let answer = match self {
             Target::Tcp(host, port) => {
@@ -92,7 +92,7 @@ struct Miss {
 }
 
 /// Clients that connect again and again.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     /// Who answered last.
     last: Arc<AtomicI32>,
@@ -101,7 +101,7 @@ struct Load {
 
 impl Load {
     /// Two threads for each.
-    fn on(targets: &[Target]) -> Load {
+    pub(crate) fn on(targets: &[Target]) -> Load {
         let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
         let thread = |target: &Target| {
             let (target, stop, last) = (target.clone(), Arc::clone(&stop), Arc::clone(&last));
@@ -124,12 +124,12 @@ impl Load {
         Load { stop, last, threads }
     }
 
-    fn wait_for_answer_of(&self, pid: i32) {
+    pub(crate) fn wait_for_answer_of(&self, pid: i32) {
         wait_until(&format!("{pid} answers"), || self.last.load(Ordering::Relaxed) == pid);
     }
 
     /// Ends it. Only what was being served at a kill may have come to nothing.
-    fn judge(self, kills: &[(Instant, Instant)]) -> (u32, usize) {
+    pub(crate) fn judge(self, kills: &[(Instant, Instant)]) -> (u32, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut answers, mut missed) = (0, 0);
         for thread in self.threads {

@@ -29,6 +29,7 @@ mod oom;
 mod plain_init;
 mod policy;
 mod probes;
+mod reload;
 mod resources;
 mod run_command;
 mod snippet;

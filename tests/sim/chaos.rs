@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepup::core::event::{Event, Exit, HostSample, News, Used};
+use keepup::core::reload::Reload;
 use keepup::plan::{
     Class, ExitMatch, OnCap, Plan, Policy, Probe, Restart, Role, Scope, Service, Signal,
 };
@@ -17,6 +18,12 @@ use crate::world::{Sim, Stall};
 
 /// When a world that is still there is shut down.
 const LIFE: Duration = Duration::from_secs(200);
+
+/// Services that a world may have, in all its editions.
+const SERVICES_MAX: u64 = 6;
+
+/// How long a shutdown may take in any edition.
+const SHUTDOWN_MAX: Duration = s(30);
 
 /// What services may need.
 const NEEDS: [&str; 3] = ["tcp:db:5432", "tcp:queue:5672", "unix:/run/x.sock"];
@@ -119,6 +126,7 @@ fn any_service(chance: &mut Chance, nth: usize) -> Service {
         });
         it.listen = chance.maybe(2, |_| socket()).into_iter().collect();
         it.notify = chance.once_in(5);
+        it.reload_signal = chance.maybe(3, |_| Signal::HUP);
     })
 }
 
@@ -214,17 +222,68 @@ fn any_run(chance: &mut Chance, probes: usize) -> Run {
 fn any_plan(chance: &mut Chance) -> Plan {
     let count = usize::try_from(1 + chance.below(4)).unwrap();
     let mut plan = plan((0..count).map(|nth| any_service(chance, nth)).collect());
-    plan.supervisor.shutdown_timeout = chance.time(s(30));
+    plan.supervisor.shutdown_timeout = chance.time(SHUTDOWN_MAX);
     plan.supervisor.stay = chance.once_in(2);
     plan
+}
+
+/// The plan as somebody edits it: some services change, go, or come.
+fn edited(chance: &mut Chance, before: &Plan) -> Plan {
+    let mut plan = before.clone();
+    plan.supervisor.shutdown_timeout = chance.time(SHUTDOWN_MAX);
+    let last = plan.services.len() - 1;
+    plan.services = (0..)
+        .zip(plan.services)
+        .filter(|it| it.0 == last || !chance.once_in(6))
+        .map(|it| it.1)
+        .collect();
+    for service in &mut plan.services {
+        edit(chance, service);
+    }
+    if chance.once_in(3) {
+        let nth = usize::try_from(chance.below(SERVICES_MAX)).unwrap();
+        let new = any_service(chance, nth);
+        match plan.services.iter_mut().find(|it| it.name == new.name) {
+            Some(old) => *old = new,
+            None => plan.services.push(new),
+        }
+    }
+    let names: Vec<_> = plan.services.iter().map(|it| it.name.clone()).collect();
+    plan.services.iter_mut().for_each(|it| it.after.retain(|name| names.contains(name)));
+    plan
+}
+
+fn edit(chance: &mut Chance, service: &mut Service) {
+    let nth = service.name[1..].parse().unwrap();
+    let other = any_service(chance, nth);
+    match chance.below(16) {
+        0 => service.restart = other.restart,
+        1 => (service.probes, service.resources) = (other.probes, other.resources),
+        2 => {
+            let more = any_probe(chance);
+            service.probes.insert(0, more);
+            service.probes.sort_by_key(|it| it.role);
+        }
+        3 => (service.after, service.wait_for) = (other.after, other.wait_for),
+        4 => (service.stop_timeout, service.stop_scope) = (other.stop_timeout, other.stop_scope),
+        5 => (service.start_timeout, service.essential) = (other.start_timeout, other.essential),
+        6 => (service.hang_signal, service.logs) = (other.hang_signal, other.logs),
+        7 => (service.autostart, service.post_stop) = (other.autostart, other.post_stop),
+        8 => service.heartbeat = other.heartbeat,
+        9 => service.listen = other.listen,
+        10 => service.pre_start = other.pre_start,
+        11 => *service = other,
+        12 => _ = service.env.insert("A".to_owned(), chance.below(9).to_string()),
+        _ => {}
+    }
 }
 
 /// One world from birth to its end. Its effects, if they are wanted.
 fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
     let mut chance = Chance(seed);
     let plan = any_plan(&mut chance);
-    let limit = plan.supervisor.shutdown_timeout;
-    let names: Vec<String> = plan.services.iter().map(|it| it.name.to_string()).collect();
+    let names: Vec<String> = (0..SERVICES_MAX).map(|nth| format!("s{nth}")).collect();
+    let first = plan.clone();
     let run = |it: &Service, chance: &mut Chance| -> Vec<Run> {
         (0..=chance.below(6)).map(|_| any_run(chance, it.probes.len())).collect()
     };
@@ -243,6 +302,18 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
         let command = chance.of(&[start, stop, stop, restart]);
         sim.at(moment, command(&name));
     }
+    for name in names.iter().filter(|it| !first.services.iter().any(|of| *of.name == ***it)) {
+        let runs = (0..=chance.below(4)).map(|_| any_run(&mut chance, 3)).collect();
+        sim.cast(name, runs);
+    }
+    let (mut edition, mut moment) = (first, Duration::ZERO);
+    for _ in 0..chance.below(5) {
+        edition = edited(&mut chance, &edition);
+        moment += chance.time(LIFE / 2);
+        let touched = names.iter().filter(|_| chance.once_in(6)).map(|it| it.as_str().into());
+        let (plan, touched) = (edition.clone(), touched.collect());
+        sim.at(moment, Event::Reload(Box::new(Reload { plan, touched, by: None })));
+    }
     for _ in 0..chance.below(6) {
         let (moment, name) = (chance.time(LIFE), chance.of(&names));
         sim.at(moment, erred(&name, 1 + chance.below(4), 1 + chance.below(40)));
@@ -258,7 +329,7 @@ fn live(seed: u64, effects: bool) -> (usize, Option<String>) {
     if chance.once_in(3) {
         sim.at(LIFE + chance.time(s(8)), Event::Shutdown);
     }
-    sim.run_until(LIFE + limit + s(2) + stalled);
+    sim.run_until(LIFE + SHUTDOWN_MAX + s(2) + stalled);
     assert!(sim.exit.is_some(), "it did not end\n{}", sim.trace);
     (sim.trace.lines().count(), sim.effects)
 }

@@ -64,6 +64,7 @@ pub(crate) fn service(name: &str, change: impl FnOnce(&mut Service)) -> Service 
         notify: false,
         start_timeout: s(60),
         stop_signal: Signal::TERM,
+        reload_signal: None,
         stop_timeout: s(8),
         stop_scope: Scope::Group,
         hang_signal: None,

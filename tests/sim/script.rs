@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use keepup::core::event::{Answer, Event, Exit, HostSample, Miss, News, Used};
-use keepup::plan::{Class, Signal};
+use keepup::core::reload::Reload;
+use keepup::plan::{Class, Service, Signal};
 
-use crate::plans::{ms, s};
+use crate::plans::{ms, plan, s};
 
 /// The operator of all stories.
 pub(crate) const OPERATOR: u32 = 1000;
@@ -176,6 +177,17 @@ pub(crate) fn terminated() -> Exit {
 
 pub(crate) fn killed() -> Exit {
     Exit::Signal { signal: Signal::KILL, core_dumped: false }
+}
+
+/// A signal asks for this plan.
+pub(crate) fn reload(services: Vec<Service>) -> Event {
+    reload_touched(services, &[])
+}
+
+/// The same, and the files of these services hold something else.
+pub(crate) fn reload_touched(services: Vec<Service>, touched: &[&str]) -> Event {
+    let touched = touched.iter().map(|&it| it.into()).collect();
+    Event::Reload(Box::new(Reload { plan: plan(services), touched, by: None }))
 }
 
 pub(crate) fn erred(name: &str, run: u64, lines: u64) -> Event {

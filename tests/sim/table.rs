@@ -8,6 +8,7 @@ use std::time::Duration;
 use keepup::core::event::{
     Answer, Effect, Event, Exit, HostSample, Miss, News, Note, Pid, SpawnFailure, Ticket, Time,
 };
+use keepup::core::reload::Reload;
 use keepup::core::{State, Supervisor, Want};
 use keepup::plan::{Class, Policy, Role, Scope, Service, Signal};
 
@@ -38,11 +39,17 @@ enum Deed {
     SaysStopping,
     Trigger,
     Extend,
+    /// Another plan: the same, one that a run can go by, one that takes another run, and none.
+    Same,
+    Otherwise,
+    Another,
+    Touched,
+    Without,
     Deadline,
     Shutdown,
 }
 
-const DEEDS: [(&str, Deed); 23] = [
+const DEEDS: [(&str, Deed); 28] = [
     ("start", Deed::Start),
     ("stop", Deed::Stop),
     ("restart", Deed::Restart),
@@ -64,6 +71,11 @@ const DEEDS: [(&str, Deed); 23] = [
     ("says stopping", Deed::SaysStopping),
     ("trigger", Deed::Trigger),
     ("extend", Deed::Extend),
+    ("same plan", Deed::Same),
+    ("live change", Deed::Otherwise),
+    ("other plan", Deed::Another),
+    ("files", Deed::Touched),
+    ("removed", Deed::Without),
     ("deadline", Deed::Deadline),
     ("shutdown", Deed::Shutdown),
 ];
@@ -141,6 +153,11 @@ impl Bench {
             | Deed::Restart
             | Deed::Late
             | Deed::Errors
+            | Deed::Same
+            | Deed::Otherwise
+            | Deed::Another
+            | Deed::Touched
+            | Deed::Without
             | Deed::Shutdown => true,
             Deed::Spawned | Deed::SpawnFailed => {
                 matches!(state, State::Spawning { .. }) && self.hook.is_none()
@@ -197,6 +214,9 @@ impl Bench {
                 let sample = HostSample { memory, ..HostSample::default() };
                 Event::HostSample { name, ticket: self.sampled.take().unwrap(), sample }
             }
+            Deed::Same | Deed::Otherwise | Deed::Another | Deed::Touched | Deed::Without => {
+                self.reload(deed)
+            }
             Deed::Shutdown => Event::Shutdown,
             Deed::SaysReady => Event::Notified { pid, news: News::Ready },
             Deed::SaysStopping => Event::Notified { pid, news: News::Stopping },
@@ -208,6 +228,25 @@ impl Bench {
             }
         };
         self.tell(event);
+    }
+
+    fn reload(&self, deed: Deed) -> Event {
+        let mut services: Vec<Service> =
+            self.core.services().iter().map(|it| it.plan.clone()).collect();
+        let api = services.iter_mut().find(|it| &*it.name == "api").unwrap();
+        match deed {
+            Deed::Otherwise => api.restart.window = s(77),
+            Deed::Another => _ = api.env.insert("A".to_owned(), "1".to_owned()),
+            Deed::Without => {
+                services.retain(|it| &*it.name != "api");
+                services.push(service("other", |it| it.autostart = false));
+            }
+            _ => {}
+        }
+        let mut plan = plan(services);
+        plan.supervisor.stay = true;
+        let touched = (deed == Deed::Touched).then(|| "api".into()).into_iter().collect();
+        Event::Reload(Box::new(Reload { plan, touched, by: None }))
     }
 
     fn tell(&mut self, event: Event) {
@@ -267,7 +306,11 @@ impl Bench {
             }
             Effect::Exit { code } => format!("exit {code}"),
             Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
-            Effect::Answered { .. }
+            Effect::Adopt { name } if &**name == "api" => "adopt".to_owned(),
+            Effect::Refresh { signal, .. } => signal.to_string().replace("SIG", ""),
+            Effect::Forget { .. } => "forget".to_owned(),
+            Effect::Adopt { .. }
+            | Effect::Answered { .. }
             | Effect::Look { .. }
             | Effect::Measure { .. }
             | Effect::Save
@@ -280,7 +323,7 @@ impl Bench {
     }
 
     fn word(&self) -> &'static str {
-        let service = self.service();
+        let Some(service) = self.core.service("api") else { return "forgotten" };
         match &service.state {
             State::Waiting(_) if self.asked.is_some() => "asking",
             State::Waiting(_) => "waiting",
@@ -312,10 +355,11 @@ impl Bench {
         }
         let (before, want) = (self.word(), self.service().want);
         self.deed(deed);
-        let wanted = match self.service().want {
-            now if now == want => "",
-            Want::Up => " -> up",
-            Want::Down => " -> down",
+        let wanted = match self.core.service("api").map(|it| it.want) {
+            None => "",
+            Some(now) if now == want => "",
+            Some(Want::Up) => " -> up",
+            Some(Want::Down) => " -> down",
         };
         if before == self.word() && self.done.is_empty() && wanted.is_empty() {
             return "·".to_owned();

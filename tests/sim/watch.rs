@@ -7,8 +7,9 @@ use std::time::Duration;
 use keepup::core::event::{
     Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time, Used,
 };
+use keepup::core::reload::{Reload, What};
 use keepup::core::{Remembered, State, Supervisor, Want};
-use keepup::plan::{Class, Name, OnCap, Plan, Policy, Role, Service, Signal};
+use keepup::plan::{Class, Name, OnCap, Plan, Policy, Probe, Role, Service, Signal, Takes};
 
 use crate::world::Process;
 
@@ -20,6 +21,9 @@ const HANG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Questions about what a service needs are counted from here, beside those to its probes.
 const NEEDS: usize = 1_000;
+
+/// A question to a probe that is not there any more.
+const GONE: usize = 2_000;
 
 pub(crate) type Verdict = Result<(), String>;
 
@@ -45,6 +49,14 @@ pub(crate) struct Watch {
 #[expect(clippy::struct_excessive_bools, reason = "a run has them all at once")]
 struct Watched {
     plan: Service,
+    /// What a reload said of it last, as long as it does not go by that.
+    coming: Option<Service>,
+    /// A reload does not know it any more.
+    removed: bool,
+    /// A reload gave reason for a start that nobody asks for.
+    renewed: bool,
+    /// Sockets were closed or held in this step: that comes before all else.
+    bound: bool,
     follows: Follows,
     /// Restarts by the policy since an operator's last start.
     restarts: Vec<Time>,
@@ -52,17 +64,19 @@ struct Watched {
     stuck: bool,
     /// Its sockets are held.
     held: bool,
-    /// Found to hang, and not asked to stop yet.
-    hung_at: Option<Time>,
+    /// Its run was found to hang by another plan.
+    excused: bool,
+    /// Found to hang, and to be asked to stop by then.
+    hung_by: Option<Time>,
     up_at: Time,
     touched: Option<Time>,
     /// The last touch before the look that is under way, and the one before the last that came back:
     /// what the core can know.
     looked: Option<Time>,
     seen: Option<Time>,
-    /// It said in this run that it is not well; that it is ending, and when.
+    /// It said in this run that it is not well; that it is ending, and by when it must.
     triggered: bool,
-    ends_since: Option<Time>,
+    ends_by: Option<Time>,
     /// Since its last sign of life: it was let off once; and the host was short of something, or did
     /// not say, when it was asked last.
     let_off: bool,
@@ -91,11 +105,19 @@ pub(crate) enum Expect {
     Anything,
     /// It came too late for anybody to care.
     Nothing,
+    /// Nothing for these, and their runs.
+    NothingFor(Vec<(Name, Option<Pid>)>),
 }
 
 impl Expect {
     pub(crate) fn judge(&self, effects: &[Effect]) -> Verdict {
         match self {
+            Expect::NothingFor(untouched) => {
+                let mut theirs = effects.iter().filter(|effect| {
+                    untouched.iter().any(|(name, pid)| is_about(effect, name, *pid))
+                });
+                ensure(theirs.next().is_none(), "a service that did not change is touched")
+            }
             Expect::Anything => ensure(effects.len() <= EFFECTS_MAX, "one event begets a flood"),
             Expect::Nothing => {
                 let mut rest =
@@ -103,6 +125,34 @@ impl Expect {
                 ensure(rest.next().is_none(), "an answer that came late is heeded")
             }
         }
+    }
+}
+
+fn is_about(effect: &Effect, of: &Name, run: Option<Pid>) -> bool {
+    match effect {
+        Effect::Hold { name }
+        | Effect::Release { name }
+        | Effect::Adopt { name }
+        | Effect::Spawn { name }
+        | Effect::Hook { name, .. }
+        | Effect::Forget { name }
+        | Effect::Note { name, .. } => name == of,
+        Effect::Signal { pid, .. } | Effect::Refresh { pid, .. } => Some(*pid) == run,
+        Effect::SignalHook { .. }
+        | Effect::Await { .. }
+        | Effect::Sweep { .. }
+        | Effect::Probe { .. }
+        | Effect::Ask { .. }
+        | Effect::Look { .. }
+        | Effect::Examine { .. }
+        | Effect::Measure { .. }
+        | Effect::SampleHost { .. }
+        | Effect::WatchHost { .. }
+        | Effect::Abandon { .. }
+        | Effect::Answered { .. }
+        | Effect::Save
+        | Effect::Stalled { .. }
+        | Effect::Exit { .. } => false,
     }
 }
 
@@ -114,29 +164,7 @@ impl Watch {
     pub(crate) fn new(plan: &Plan, past: &BTreeMap<Name, Remembered>) -> Watch {
         let watched = |service: &Service| {
             let past = past.get(&service.name).cloned().unwrap_or_default();
-            let watched = Watched {
-                plan: service.clone(),
-                follows: Follows::Nothing,
-                restarts: past.restarts,
-                stopped: past.stopped && service.restart.policy == Policy::UnlessStopped,
-                stuck: false,
-                held: false,
-                hung_at: None,
-                up_at: Time::default(),
-                touched: None,
-                looked: None,
-                seen: None,
-                triggered: false,
-                ends_since: None,
-                let_off: false,
-                starves: false,
-                above: (0, 0),
-                misses: Vec::new(),
-                prepared: false,
-                tidied: false,
-                answered: vec![false; service.wait_for.len()],
-            };
-            (service.name.clone(), watched)
+            (service.name.clone(), Watched::new(service, past))
         };
         Watch {
             services: plan.services.iter().map(watched).collect(),
@@ -167,6 +195,7 @@ impl Watch {
 
     /// Notes what the core is about to be told.
     pub(crate) fn before(&mut self, now: Time, event: &Event, core: &Supervisor) -> Expect {
+        self.services.values_mut().for_each(|it| it.bound = false);
         match event {
             Event::Notified { pid, .. } | Event::Beat { pid } => {
                 let service = core.services().iter().find(|it| it.pid() == Some(*pid));
@@ -179,7 +208,7 @@ impl Watch {
                 if let Event::Notified { news, .. } = event {
                     watched.triggered |= *news == News::Trigger;
                     if *news == News::Stopping {
-                        watched.ends_since.get_or_insert(now);
+                        watched.ends_by.get_or_insert(now + watched.plan.stop_timeout);
                     }
                 } else {
                     watched.let_off = false;
@@ -226,14 +255,22 @@ impl Watch {
                 let again = core.service(name).is_some_and(
                     |it| matches!(&it.state, State::Waiting(waiting) if waiting.is_restart()),
                 );
-                let watched = self.of(name);
+                let Some(watched) = self.services.get_mut(name) else { return Expect::Nothing };
+                if watched.removed {
+                    return Expect::Anything;
+                }
                 if again {
                     watched.answered.fill(false);
                 }
                 watched.stopped = false;
                 watched.restarts.clear();
             }
-            Event::Stop { name, .. } => self.of(name).stopped = true,
+            Event::Stop { name, .. } => {
+                let Some(watched) = self.services.get_mut(name) else { return Expect::Nothing };
+                (watched.stopped, watched.renewed) = (true, false);
+            }
+            Event::Reload(_) if core.is_leaving() => return Expect::Nothing,
+            Event::Reload(reload) => return self.reloads(reload, core),
             Event::Shutdown => self.ending = true,
             Event::Tick
             | Event::Spawned { .. }
@@ -257,17 +294,29 @@ impl Watch {
     ) -> Verdict {
         match effect {
             Effect::Hold { name } => {
-                let before = std::mem::replace(&mut self.of(name).held, true);
-                ensure(!before, "sockets are held twice")
+                let watched = self.of(name);
+                watched.bound = true;
+                let before = std::mem::replace(&mut watched.held, true);
+                let others =
+                    watched.coming.as_ref().is_some_and(|it| it.listen != watched.plan.listen);
+                ensure(!before || others, "sockets are held twice")
             }
             Effect::Release { name } => {
-                let before = std::mem::replace(&mut self.of(name).held, false);
+                let watched = self.of(name);
+                watched.bound = true;
+                let before = std::mem::replace(&mut watched.held, false);
                 ensure(before, "sockets are closed that are not held")
             }
             Effect::Hook { name, kind, ticket, .. } => {
                 self.hook_starts(name, *kind, *ticket, processes)
             }
             Effect::SignalHook { ticket, signal } => self.hook_is_told(*ticket, *signal),
+            Effect::Adopt { name } => self.adopts(name, processes),
+            Effect::Forget { name } => self.forgets(name, processes),
+            Effect::Refresh { pid, .. } => {
+                let lives = processes.get(pid).is_some_and(|it| it.main_lives && !it.stopping);
+                ensure(lives, "a process is to read its files that is gone, or on its way out")
+            }
             Effect::Spawn { name } => {
                 ensure(!self.has_hook(name), "a service is started beside its hook")?;
                 let watched = self.of(name);
@@ -334,6 +383,97 @@ impl Watch {
         }
     }
 
+    /// Notes what a reload says, and who must not notice it.
+    fn reloads(&mut self, reload: &Reload, core: &Supervisor) -> Expect {
+        self.shutdown_timeout = reload.plan.supervisor.shutdown_timeout;
+        let mut untouched = Vec::new();
+        for new in &reload.plan.services {
+            let name = &new.name;
+            let Some(watched) = self.services.get_mut(name) else {
+                self.services.insert(name.clone(), Watched::new(new, Remembered::default()));
+                continue;
+            };
+            let newest = watched.coming.as_ref().unwrap_or(&watched.plan);
+            let service = core.service(name).unwrap();
+            let same = *newest == *new && !watched.removed && !reload.touched.contains(name);
+            if same && watched.coming.is_none() && matches!(service.state, State::Up { .. }) {
+                untouched.push((name.clone(), service.pid()));
+            }
+            if std::mem::take(&mut watched.removed) {
+                watched.stopped = !new.autostart;
+            }
+            if *newest != *new {
+                watched.coming = Some(new.clone());
+            }
+        }
+        for (name, watched) in &mut self.services {
+            if !reload.plan.services.iter().any(|it| it.name == *name) {
+                (watched.removed, watched.stopped) = (true, true);
+                (watched.renewed, watched.coming) = (false, None);
+            }
+        }
+        Expect::NothingFor(untouched)
+    }
+
+    fn adopts(&mut self, name: &Name, processes: &BTreeMap<Pid, Process>) -> Verdict {
+        let runs = processes.values().any(|it| it.name == *name);
+        let watched = self.of(name);
+        let Some(new) = watched.coming.take() else { return Ok(()) };
+        let differences = watched.plan.differences(&new);
+        let other_run = differences.iter().any(|it| it.takes == Takes::Run);
+        ensure(!runs || !other_run, "a run has a plan that it was not started with")?;
+        let old = std::mem::replace(&mut watched.plan, new);
+        let new = watched.plan.clone();
+        watched.excused |= watched.hung_by.is_some();
+        let rebinds = old.listen != new.listen && watched.held;
+        ensure(watched.bound || !rebinds, "sockets of an old plan are held")?;
+        // What did not count then is not known now.
+        if old.restart.max_restarts == 0 || old.restart.window < new.restart.window {
+            watched.restarts.clear();
+        }
+        if old.wait_for != new.wait_for {
+            watched.answered = vec![false; new.wait_for.len()];
+        }
+        if old.resources != new.resources {
+            watched.above = (0, 0);
+            self.measured.retain(|_, it| it != name);
+        }
+        if old.probes != new.probes {
+            self.asks_otherwise(name, &old.probes, &new.probes);
+        }
+        Ok(())
+    }
+
+    /// What is known of a probe goes with it to its new place.
+    fn asks_otherwise(&mut self, name: &Name, old: &[Probe], new: &[Probe]) {
+        let mut places = vec![GONE; old.len()];
+        for (nth, probe) in new.iter().enumerate() {
+            let same = (0..old.len()).find(|&it| old[it] == *probe && places[it] == GONE);
+            if let Some(before) = same {
+                places[before] = nth;
+            }
+        }
+        for (_, probe) in self.asked.values_mut().filter(|it| it.0 == *name) {
+            if let Some(nth) = probe.as_mut().filter(|it| **it < NEEDS) {
+                *nth = places[*nth];
+            }
+        }
+        let watched = self.of(name);
+        let before = std::mem::replace(&mut watched.misses, vec![(0, false); new.len()]);
+        for (misses, place) in before.into_iter().zip(places).filter(|it| it.1 != GONE) {
+            watched.misses[place] = misses;
+        }
+    }
+
+    fn forgets(&mut self, name: &Name, processes: &BTreeMap<Pid, Process>) -> Verdict {
+        let left = processes.values().any(|it| it.name == *name) || self.has_hook(name);
+        ensure(!left, "a service is forgotten of which something is left")?;
+        self.measured.retain(|_, it| it != name);
+        self.sampled.retain(|_, it| it.0 != *name);
+        let watched = self.services.remove(name);
+        ensure(watched.is_some_and(|it| it.removed), "a service is forgotten that is wanted")
+    }
+
     fn measures(&mut self, name: &Name, ticket: Ticket) -> Verdict {
         ensure(!self.measured.values().any(|it| it == name), "it is measured twice")?;
         let before = self.measured.insert(ticket, name.clone());
@@ -396,10 +536,10 @@ impl Watch {
         match note {
             Note::Starting { run, by } => return watched.starts(now, *run, by.is_some()),
             Note::Up { .. } => {
-                watched.tidied = false;
+                (watched.tidied, watched.excused) = (false, false);
                 watched.up_at = now;
                 (watched.touched, watched.looked, watched.seen) = (None, None, None);
-                (watched.triggered, watched.ends_since) = (false, None);
+                (watched.triggered, watched.ends_by) = (false, None);
                 watched.above = (0, 0);
                 (watched.let_off, watched.starves) = (false, false);
                 watched.misses = vec![(0, false); watched.plan.probes.len()];
@@ -417,21 +557,33 @@ impl Watch {
                 let before = std::mem::replace(&mut watched.let_off, true);
                 return ensure(!before, "it is let off twice in one outage");
             }
-            Note::Unhealthy { .. } => watched.hung_at = Some(now),
-            Note::Killing { .. } => watched.hung_at = None,
+            Note::Unhealthy { .. } => {
+                let limit = watched.plan.evidence_timeout + HANG_PATIENCE;
+                watched.hung_by = Some(now + limit);
+            }
+            Note::Killing { .. } => watched.hung_by = None,
             Note::Ended { end, exit, .. } => {
                 let ran = exit.is_some() && !matches!(end, End::SpawnFailed(_));
                 let tidied = watched.plan.post_stop.is_empty() || watched.tidied || leaving;
                 ensure(!ran || tidied, "nothing tidied up after a run")?;
-                (watched.stuck, watched.hung_at) = (false, None);
+                (watched.stuck, watched.hung_by) = (false, None);
                 watched.follows = Follows::Nothing;
             }
             Note::Hanging { end, .. } => return watched.has_reason(now, end),
             Note::Stopping { end, .. } => {
-                watched.hung_at = None;
+                watched.hung_by = None;
                 return watched.has_reason(now, end);
             }
             Note::Down => watched.answered.fill(false),
+            Note::Reloaded { change, .. } => match change.what {
+                What::Restarted | What::Started => {
+                    watched.renewed = true;
+                    watched.answered.fill(false);
+                    watched.follows = Follows::Nothing;
+                }
+                What::Unchanged => return Err("what did not change is told of".to_owned()),
+                What::Added | What::Removed | What::Refreshed(_) | What::Applied | What::Kept => {}
+            },
             Note::HookFailed { .. }
             | Note::Waits { .. }
             | Note::Ready { .. }
@@ -474,6 +626,12 @@ impl Watch {
             let busy = spawning(name) || self.has_hook(name);
             named(self.in_order(now, service, core, process, busy))?;
         }
+        for (name, watched) in &self.services {
+            let known = core.service(name).is_some();
+            let left = processes.values().any(|it| it.name == *name) || self.has_hook(name);
+            let over = watched.removed && !left && !spawning(name) && !core.is_leaving();
+            ensure(known != over, "a service is not forgotten, or too early")?;
+        }
         for (name, _) in self.asked.values() {
             let state = core.service(name).map(|it| &it.state);
             let asks = matches!(state, Some(State::Up { .. } | State::Waiting(_)));
@@ -492,6 +650,10 @@ impl Watch {
     ) -> Verdict {
         let watched = &self.services[service.name()];
         let deadline = core.deadline();
+        let newest = watched.coming.as_ref().unwrap_or(&watched.plan);
+        let runs = process.is_some() || spawning;
+        ensure(runs || service.plan == *newest, "it goes by an old plan")?;
+        let crowded = self.services.values().any(|it| it.removed);
         let sockets = !watched.plan.listen.is_empty();
         let holds = match &service.state {
             State::Waiting(_) | State::Backoff { .. } | State::Up { .. } => sockets,
@@ -504,8 +666,9 @@ impl Watch {
             State::Waiting(_) => {
                 let unmet = core.predecessors(service).any(|it| !lets_start(it));
                 let needy = watched.answered.contains(&false);
-                ensure(unmet || needy, "it waits for nobody")?;
-                ensure(unmet || deadline.is_some(), "nobody asks for what it needs")
+                ensure(unmet || needy || crowded, "it waits for nobody")?;
+                let asks = deadline.is_some() || crowded;
+                ensure(unmet || asks, "nobody asks for what it needs")
             }
             State::Down => {
                 ensure(service.want == Want::Down || core.is_leaving(), "it is forgotten")
@@ -522,7 +685,7 @@ impl Watch {
             State::Up { health, .. } => {
                 ensure(process.is_some_and(|it| it.main_lives), "it is up, and dead")?;
                 ensure(!health.ready() || health.started().is_some(), "ready before it started")?;
-                let later = |probe: &keepup::plan::Probe| probe.role != Role::Startup;
+                let later = |probe: &Probe| probe.role != Role::Startup;
                 let asks = service.plan.probes.iter().any(later);
                 let asks = asks || service.plan.heartbeat.is_some() || health.started().is_none();
                 ensure(!asks || deadline.is_some(), "nobody asks it any more")
@@ -532,8 +695,7 @@ impl Watch {
                 let wanted_down = watched.stopped || core.is_leaving();
                 let asked = process.is_some_and(|it| it.stopping);
                 ensure(!lives || !wanted_down || asked, "whoever wants it down waits for a look")?;
-                let limit = watched.plan.evidence_timeout + HANG_PATIENCE;
-                let late = watched.hung_at.is_some_and(|at| at + limit + self.gap < now);
+                let late = watched.hung_by.is_some_and(|by| by + self.gap < now);
                 ensure(!lives || !late, "a hung run is looked at for too long")?;
                 ensure(
                     spawning || process.is_some_and(|it| it.main_lives || it.swept || it.awaited),
@@ -559,12 +721,46 @@ impl Watch {
 }
 
 impl Watched {
+    fn new(service: &Service, past: Remembered) -> Watched {
+        Watched {
+            plan: service.clone(),
+            coming: None,
+            removed: false,
+            renewed: false,
+            bound: false,
+            follows: Follows::Nothing,
+            restarts: past.restarts,
+            stopped: past.stopped && service.restart.policy == Policy::UnlessStopped,
+            stuck: false,
+            held: false,
+            excused: false,
+            hung_by: None,
+            up_at: Time::default(),
+            touched: None,
+            looked: None,
+            seen: None,
+            triggered: false,
+            ends_by: None,
+            let_off: false,
+            starves: false,
+            above: (0, 0),
+            misses: Vec::new(),
+            prepared: false,
+            tidied: false,
+            answered: vec![false; service.wait_for.len()],
+        }
+    }
+
     fn starts(&mut self, now: Time, run: u64, asked: bool) -> Verdict {
         let needy = self.answered.contains(&false);
         ensure(!needy, "it is started although something that it needs did not answer")?;
         self.answered.fill(false);
         self.prepared = false;
         let follows = std::mem::replace(&mut self.follows, Follows::Nothing);
+        if std::mem::take(&mut self.renewed) {
+            self.restarts.clear();
+            return Ok(());
+        }
         if asked {
             return Ok(());
         }
@@ -593,13 +789,13 @@ impl Watched {
     /// Has the world given a reason for this end?
     fn has_reason(&self, now: Time, end: &End) -> Verdict {
         match end {
+            _ if self.excused => Ok(()),
             End::Unhealthy(_) => {
-                let fails = |it: (&keepup::plan::Probe, &(u32, bool))| {
+                let fails = |it: (&Probe, &(u32, bool))| {
                     it.0.role == Role::Liveness && (it.0.failures <= it.1.0 || it.1.1)
                 };
                 let failed = self.plan.probes.iter().zip(&self.misses).any(fails);
-                let stays = |since: Time| since + self.plan.stop_timeout <= now;
-                let said = self.triggered || self.ends_since.is_some_and(stays);
+                let said = self.triggered || self.ends_by.is_some_and(|by| by <= now);
                 ensure(failed || said, "a run ends for misses that it did not have")
             }
             End::NeverReady(_) => {

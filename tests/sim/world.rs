@@ -137,6 +137,12 @@ impl Sim {
         sim
     }
 
+    /// A service that a reload may add has these runs.
+    pub(crate) fn cast(&mut self, name: &str, runs: Vec<Run>) {
+        let actor = Actor { runs, begun: 0, spawning: false, file: None, seen: None };
+        self.actors.insert(name.into(), actor);
+    }
+
     /// A file of an earlier life is there before anything starts.
     pub(crate) fn leave_heartbeat_file(&mut self, name: &str) {
         self.actors.get_mut(name).unwrap().file = Some(0);
@@ -464,7 +470,10 @@ impl Sim {
             }
             Effect::Measure { name, ticket } => self.measure(name, ticket),
             Effect::SampleHost { name, ticket } => self.sample_host(name, ticket),
-            Effect::WatchHost { .. }
+            Effect::Refresh { pid, signal } => self.write(&format!("(pid {pid} is sent {signal})")),
+            Effect::Forget { name } => self.write(&format!("{name} (is forgotten)")),
+            Effect::Adopt { .. }
+            | Effect::WatchHost { .. }
             | Effect::Abandon { .. }
             | Effect::Answered { .. }
             | Effect::Save => {}

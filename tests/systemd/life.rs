@@ -170,3 +170,31 @@ fn the_exit_code_of_an_essential_service_is_the_units() {
     unit.wait_show("ActiveState", "failed");
     assert_eq!(unit.show("ExecMainStatus"), "23");
 }
+
+#[test]
+#[ignore = "needs a machine with systemd: bash .ci/systemd"]
+fn a_reload_applies_the_file_and_one_with_problems_changes_nothing() {
+    let both = |more: &str| {
+        shell("api", "exec sleep 100000", more) + &shell("web", "exec sleep 100000", "")
+    };
+    let unit = Unit::start("reload", &both(""));
+    let main = unit.main_pid();
+    let pid_of = |name: &str| unit.wait(name, "state", "up")["pid"].to_string();
+    let (api, web) = (pid_of("api"), pid_of("web"));
+    unit.write(&both("nice = 1"));
+    unit.systemctl("reload");
+    unit.wait("api", "run", 2);
+    assert_ne!(pid_of("api"), api);
+    assert_eq!((pid_of("web"), unit.main_pid()), (web, main.clone()));
+    unit.write(&both("nice = 77"));
+    let output = run(&["systemctl", "reload", &unit.unit]);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert_eq!(unit.show("ActiveState"), "active", "{}", unit.journal());
+    assert!(unit.journal().contains("reload.toml:7:8: "), "{}", unit.journal());
+    // By hand, too: keepup says itself when it is through.
+    unit.write(&both(""));
+    said(&["systemctl", "kill", "-s", "HUP", "--kill-who=main", &unit.unit]);
+    unit.wait("api", "run", 3);
+    unit.wait_show("ActiveState", "active");
+    assert_eq!(unit.main_pid(), main);
+}

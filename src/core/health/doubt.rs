@@ -51,6 +51,18 @@ impl Doubts {
         self.held.take_if(|it| it.of == of);
     }
 
+    /// Probes have other places, or none, by another plan.
+    pub(super) fn follow(&mut self, place: impl Fn(usize) -> Option<usize>) {
+        if let Some(held) = &mut self.held
+            && let Subject::Check(nth) = held.of
+        {
+            match place(nth) {
+                Some(new) => held.of = Subject::Check(new),
+                None => self.held = None,
+            }
+        }
+    }
+
     pub(super) fn holds(&self) -> bool {
         self.held.is_some()
     }

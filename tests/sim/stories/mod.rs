@@ -11,6 +11,7 @@ mod hooks;
 mod operator;
 mod order;
 mod policy;
+mod reload;
 mod sockets;
 mod starting;
 mod stopping;
