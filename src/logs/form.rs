@@ -212,7 +212,7 @@ fn specials(word: [u8; 8], other: Other) -> u64 {
     let word = u64::from_le_bytes(word);
     // A byte below the other borrows from its highest bit; one that had that bit set does not count.
     let below = |word: u64, least: u8| word.wrapping_sub(EACH * u64::from(least)) & !word;
-    let equals = |byte: u8| below(word ^ EACH * u64::from(byte), 1);
+    let equals = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
     let ascii = below(word, b' ') | equals(b'"') | equals(b'\\');
     HIGHEST
         & match other {
