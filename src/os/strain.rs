@@ -88,18 +88,10 @@ impl Gauge {
         Gauge { answers, places: Arc::new(Places { proc, cgroup }), state: Arc::default() }
     }
 
-    /// Looks at the host of the run with this main process; to be called within a tokio runtime. One
-    /// answer follows, unless the system hangs.
-    pub fn sample(&self, name: &Name, ticket: Ticket, main: Pid) {
-        self.ask(name, Some(ticket), main);
-    }
-
-    /// Looks, so that a later question has something to compare with; no answer follows.
-    pub fn watch(&self, name: &Name, main: Pid) {
-        self.ask(name, None, main);
-    }
-
-    fn ask(&self, name: &Name, ticket: Option<Ticket>, main: Pid) {
+    /// Looks at the host of the run with this main process; to be called within a tokio runtime. With
+    /// a ticket, one answer follows, unless the system hangs; without, a later look has something to
+    /// compare with.
+    pub fn look(&self, name: &Name, ticket: Option<Ticket>, main: Pid) {
         let mut state = lock(&self.state);
         let (name, asked, lag) = (name.clone(), Instant::now(), Duration::ZERO);
         state.waiting.push(Question { name, ticket, main, asked, lag });
@@ -164,7 +156,7 @@ fn answer(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Ve
         for (before, question) in before.iter_mut().zip(&questions) {
             before.get_or_insert_with(|| places.reading(question.main));
         }
-        thread::sleep(PAUSE);
+        pause();
     }
     let pressure = Pressure::in_proc(&places.proc);
     let answer = |(question, before): (Question, Option<Reading>)| {
@@ -176,6 +168,11 @@ fn answer(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Ve
         Some(Event::HostSample { name, ticket: ticket?, sample })
     };
     questions.into_iter().zip(before).filter_map(answer).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, and what grows takes time")]
+fn pause() {
+    thread::sleep(PAUSE);
 }
 
 impl Places {

@@ -31,7 +31,7 @@ enum Step {
 }
 
 /// Asks, and judges the answer; says what is strange about one that passes.
-pub async fn ask(probe: &HttpProbe, limits: Limits, remark: impl Fn(String)) -> Answer {
+pub async fn ask(probe: &HttpProbe, limits: Limits, remark: impl Fn(&str)) -> Answer {
     let mut request = request(probe);
     for _ in 0..=REDIRECTS_MAX {
         match step(probe, request.clone(), limits, &remark).await {
@@ -43,12 +43,7 @@ pub async fn ask(probe: &HttpProbe, limits: Limits, remark: impl Fn(String)) -> 
     miss(Class::Http, one_line(&text))
 }
 
-async fn step(
-    probe: &HttpProbe,
-    request: Request,
-    limits: Limits,
-    remark: &impl Fn(String),
-) -> Step {
+async fn step(probe: &HttpProbe, request: Request, limits: Limits, remark: &impl Fn(&str)) -> Step {
     let path = request.path.clone();
     let judged = client::exchange(&probe.address, request, limits, async |answer| {
         let way = redirect::way(probe, &path, &answer.head);
@@ -61,10 +56,8 @@ async fn step(
         let response = answer.read(limits.body).await?;
         let judged = judge_body(probe, &response);
         if let (Way::Elsewhere(place), Answer::Pass) = (way, &judged) {
-            remark(one_line(&format!(
-                "{} is redirected to {place}, which is not asked",
-                probe.url
-            )));
+            let text = format!("{} is redirected to {place}, which is not asked", probe.url);
+            remark(&one_line(&text));
         }
         Ok(Step::Judged(judged))
     });

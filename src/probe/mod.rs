@@ -168,7 +168,7 @@ impl Question {
     async fn probe(&self, kind: &ProbeKind, main: Option<Pid>) -> Answer {
         match kind {
             ProbeKind::Http(http) => {
-                let remark = |text: String| self.remarks.make(&self.name, text);
+                let remark = |text: &str| self.remarks.make(&self.name, text);
                 http::ask(http, self.limits, remark).await
             }
             ProbeKind::Tcp(address) => tcp::ask(address, self.limits).await,
@@ -188,14 +188,17 @@ const REMARKS_MAX: usize = 256;
 
 /// What is to be said once.
 #[derive(Clone)]
-struct Remarks(Arc<(Say, Mutex<BTreeSet<(Name, String)>>)>);
+struct Remarks(Arc<(Say, Mutex<Made>)>);
+
+/// Of which service, and what.
+type Made = BTreeSet<(Name, String)>;
 
 impl Remarks {
-    fn make(&self, name: &Name, text: String) {
+    fn make(&self, name: &Name, text: &str) {
         let (say, made) = &*self.0;
         let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.len() < REMARKS_MAX && made.insert((name.clone(), text.clone())) {
-            say(name, &text);
+        if made.len() < REMARKS_MAX && made.insert((name.clone(), text.to_owned())) {
+            say(name, text);
         }
     }
 }

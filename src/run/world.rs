@@ -285,16 +285,8 @@ impl World {
                     it.meter.measure(&service.plan.name, ticket, pid.0);
                 }
             }),
-            Effect::WatchHost { name } => self.with(core, &name, |it, service| {
-                if let Some(pid) = service.pid() {
-                    it.gauge.watch(&service.plan.name, pid);
-                }
-            }),
-            Effect::SampleHost { name, ticket } => self.with(core, &name, |it, service| {
-                if let Some(pid) = service.pid() {
-                    it.gauge.sample(&service.plan.name, ticket, pid);
-                }
-            }),
+            Effect::WatchHost { name } => self.look_at_host(core, &name, None),
+            Effect::SampleHost { name, ticket } => self.look_at_host(core, &name, Some(ticket)),
             Effect::Abandon { ticket } => {
                 self.prober.abandon(ticket);
                 if self.asked.remove(&ticket).is_some() {
@@ -442,6 +434,14 @@ impl World {
         let plan = &service.plan;
         let look = self.examiner.examine(&plan.name, ticket, pid, plan.evidence_timeout);
         self.incidents.seen(&plan.name, look);
+    }
+
+    fn look_at_host(&mut self, core: &Supervisor, name: &Name, ticket: Option<Ticket>) {
+        self.with(core, name, |it, service| {
+            if let Some(pid) = service.pid() {
+                it.gauge.look(name, ticket, pid);
+            }
+        });
     }
 
     fn answered(&mut self, service: &Service, nth: usize, answer: &Answer, took: Duration) {

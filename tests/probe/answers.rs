@@ -280,6 +280,28 @@ fn a_connection_that_ends_too_early_says_when() {
 }
 
 #[test]
+fn a_peer_that_closes_its_half_is_not_waited_for() {
+    let half_closed = async |said: &'static str| {
+        let port = server(move |mut stream| async move {
+            let _ = stream.write_all(said.as_bytes()).await;
+            let _ = stream.shutdown().await;
+            // Its other half stays open for ever.
+            std::future::pending::<()>().await;
+        });
+        let mut question = http(local(port.await));
+        question.contains = Some("healthy".to_owned());
+        asked(question).await
+    };
+    run(async {
+        assert_eq!(half_closed("HTTP/1.1 200 OK\r\n\r\nhealthy").await, "pass");
+        assert_eq!(half_closed("").await, "other: connection closed before an answer");
+        let cut = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nheal";
+        let told = "body: connection closed in the middle of the answer";
+        assert_eq!(half_closed(cut).await, told);
+    });
+}
+
+#[test]
 fn endless_headers_are_cut_off() {
     run(async {
         for line in

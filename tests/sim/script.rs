@@ -111,8 +111,8 @@ pub(crate) fn well() -> Run {
 }
 
 /// Some task waits for a processor for so much of the time, and the run's own for so much.
-pub(crate) fn loaded(cpu: f64, waited: f64) -> Option<HostSample> {
-    Some(HostSample { cpu: Some(cpu), waited: Some(waited), ..HostSample::default() })
+pub(crate) fn loaded(cpu: f64, waited: f64) -> HostSample {
+    HostSample { cpu: Some(cpu), waited: Some(waited), ..HostSample::default() }
 }
 
 /// Memory in MiB, and percent of a processor.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepup::core::event::{
-    Answer, Effect, End, Event, Exit, HookKind, News, Note, Pid, Ticket, Time, Used,
+    Answer, Effect, End, Event, Exit, HookKind, HostSample, News, Note, Pid, Ticket, Time, Used,
 };
 use keepup::core::reload::{Reload, What};
 use keepup::core::{Remembered, State, Supervisor, Want};
@@ -215,23 +215,7 @@ impl Watch {
                     watched.seen = Some(now);
                 }
             }
-            Event::Probed { ticket, answer, .. } => {
-                let Some((name, probe)) = self.asked.remove(ticket) else { return Expect::Nothing };
-                let watched = self.of(&name);
-                let nth = probe.unwrap();
-                if let Some(need) = nth.checked_sub(NEEDS) {
-                    watched.answered[need] = *answer == Answer::Pass;
-                    return Expect::Anything;
-                }
-                watched.let_off &= *answer != Answer::Pass;
-                watched.misses[nth] = match answer {
-                    Answer::Pass => (0, false),
-                    Answer::Miss(miss) => {
-                        let definite = watched.plan.probes[nth].definite.contains(&miss.class);
-                        (watched.misses[nth].0 + 1, definite)
-                    }
-                };
-            }
+            Event::Probed { ticket, answer, .. } => return self.probed(*ticket, answer),
             Event::HookEnded { name, ticket, outcome } => {
                 self.hook_ended(name, *ticket, *outcome == Ok(Exit::Code(0)));
             }
@@ -245,12 +229,7 @@ impl Watch {
                 let Some(name) = self.measured.remove(ticket) else { return Expect::Nothing };
                 self.of(&name).uses(*used);
             }
-            Event::HostSample { ticket, sample, .. } => {
-                let Some((name, _)) = self.sampled.remove(ticket) else { return Expect::Nothing };
-                let much = |it: Option<f64>| it.is_some_and(|it| 40.0 <= it);
-                let parts = [sample.cpu, sample.waited, sample.io];
-                self.of(&name).starves = parts.into_iter().any(much);
-            }
+            Event::HostSample { ticket, sample, .. } => return self.host_sampled(*ticket, sample),
             Event::Start { name, .. } | Event::Restart { name, .. } if !core.is_leaving() => {
                 let again = core.service(name).is_some_and(
                     |it| matches!(&it.state, State::Waiting(waiting) if waiting.is_restart()),
@@ -358,22 +337,8 @@ impl Watch {
                 ensure(lives, "a look at a process that is gone, or on its way out")
             }
             Effect::Measure { name, ticket } => self.measures(name, *ticket),
-            Effect::SampleHost { name, ticket } => {
-                self.sampled.retain(|_, it| it.0 != *name);
-                let before = self.sampled.insert(*ticket, (name.clone(), now));
-                ensure(before.is_none(), "a ticket is given out twice")
-            }
-            Effect::Abandon { ticket } => match self.asked.remove(ticket) {
-                Some((_, None | Some(NEEDS..))) => Ok(()),
-                Some((name, Some(nth))) => {
-                    let watched = self.of(&name);
-                    watched.misses[nth].0 += 1;
-                    watched.misses[nth].1 =
-                        watched.plan.probes[nth].definite.contains(&Class::Timeout);
-                    Ok(())
-                }
-                None => Err("what nobody asked is abandoned".to_owned()),
-            },
+            Effect::SampleHost { name, ticket } => self.samples(now, name, *ticket),
+            Effect::Abandon { ticket } => self.abandons(*ticket),
             Effect::Note { name, note } => self.said(now, name, note),
             Effect::Answered { .. }
             | Effect::WatchHost { .. }
@@ -472,6 +437,52 @@ impl Watch {
         self.sampled.retain(|_, it| it.0 != *name);
         let watched = self.services.remove(name);
         ensure(watched.is_some_and(|it| it.removed), "a service is forgotten that is wanted")
+    }
+
+    fn probed(&mut self, ticket: Ticket, answer: &Answer) -> Expect {
+        let Some((name, probe)) = self.asked.remove(&ticket) else { return Expect::Nothing };
+        let watched = self.of(&name);
+        let nth = probe.unwrap();
+        if let Some(need) = nth.checked_sub(NEEDS) {
+            watched.answered[need] = *answer == Answer::Pass;
+            return Expect::Anything;
+        }
+        watched.let_off &= *answer != Answer::Pass;
+        watched.misses[nth] = match answer {
+            Answer::Pass => (0, false),
+            Answer::Miss(miss) => {
+                let definite = watched.plan.probes[nth].definite.contains(&miss.class);
+                (watched.misses[nth].0 + 1, definite)
+            }
+        };
+        Expect::Anything
+    }
+
+    fn host_sampled(&mut self, ticket: Ticket, sample: &HostSample) -> Expect {
+        let Some((name, _)) = self.sampled.remove(&ticket) else { return Expect::Nothing };
+        let much = |it: Option<f64>| it.is_some_and(|it| 40.0 <= it);
+        let parts = [sample.cpu, sample.waited, sample.io];
+        self.of(&name).starves = parts.into_iter().any(much);
+        Expect::Anything
+    }
+
+    fn samples(&mut self, now: Time, name: &Name, ticket: Ticket) -> Verdict {
+        self.sampled.retain(|_, it| it.0 != *name);
+        let before = self.sampled.insert(ticket, (name.clone(), now));
+        ensure(before.is_none(), "a ticket is given out twice")
+    }
+
+    fn abandons(&mut self, ticket: Ticket) -> Verdict {
+        match self.asked.remove(&ticket) {
+            Some((_, None | Some(NEEDS..))) => Ok(()),
+            Some((name, Some(nth))) => {
+                let watched = self.of(&name);
+                watched.misses[nth].0 += 1;
+                watched.misses[nth].1 = watched.plan.probes[nth].definite.contains(&Class::Timeout);
+                Ok(())
+            }
+            None => Err("what nobody asked is abandoned".to_owned()),
+        }
     }
 
     fn measures(&mut self, name: &Name, ticket: Ticket) -> Verdict {

@@ -136,7 +136,12 @@ impl Health {
         }
         let why = match &held.end {
             End::Unhealthy(why) | End::HeartbeatLost(why) => why.clone(),
-            other => other.to_string(),
+            End::Exited(_)
+            | End::SpawnFailed(_)
+            | End::NeverReady(_)
+            | End::OverMemory(_)
+            | End::OverCpu(_)
+            | End::Asked(_) => held.end.to_string(),
         };
         turn.note(&plan.name, Note::Busy { why, host });
     }

@@ -16,8 +16,8 @@ fn api() -> Service {
 }
 
 /// On a host that is so from its first moment on.
-fn on(host: Option<HostSample>, run: Run) -> Run {
-    Run { host: vec![(s(0), host)], ..run }
+fn on(host: impl Into<Option<HostSample>>, run: Run) -> Run {
+    Run { host: vec![(s(0), host.into())], ..run }
 }
 
 fn falls_silent(after: Duration) -> Run {
@@ -36,7 +36,7 @@ fn end_of(service: Service, run: Run) -> String {
 #[test]
 fn a_hang_on_a_host_that_has_all_it_needs_is_not_put_off() {
     let wanted = "31.010 api unhealthy: tcp liveness:80: timed out after 5s";
-    for host in [Some(HostSample::default()), loaded(99.0, 3.0), loaded(39.0, 39.0)] {
+    for host in [HostSample::default(), loaded(99.0, 3.0), loaded(39.0, 39.0)] {
         assert_eq!(end_of(api(), on(host, falls_silent(s(5)))), wanted);
     }
 }
@@ -101,8 +101,8 @@ fn what_the_file_calls_definite_is_not_put_off() {
 #[test]
 fn the_first_miss_may_be_the_last() {
     let api = service("api", |it| it.probes.push(probe(Role::Liveness, |it| it.failures = 1)));
-    let said = |host: Option<HostSample>| end_of(api.clone(), on(host, falls_silent(s(5))));
-    let well = said(Some(HostSample::default()));
+    let said = |host: HostSample| end_of(api.clone(), on(host, falls_silent(s(5))));
+    let well = said(HostSample::default());
     assert_eq!(well, "15.010 api unhealthy: tcp liveness:80: timed out after 5s");
     let starved = said(loaded(50.0, 50.0));
     assert!(starved.starts_with("15.010 api not restarted yet"), "{starved}");
