@@ -104,15 +104,7 @@ async fn fake_loop(mut queue: mpsc::Receiver<Request>, status: Status, kind: Loo
                 let text = format!("{signal} to {name} by {by}");
                 drop(reply.send(Outcome { ok: true, text, hint: None, state: State::Up }));
             }
-            Request::Reload { dry_run: true, reply, .. } => {
-                let (services, warnings) = (Vec::new(), vec!["w".to_owned()]);
-                drop(reply.send(Ok(Reloaded { dry_run: true, services, warnings })));
-            }
-            Request::Reload { dry_run: false, reply, .. } => {
-                let problems = vec!["f.toml:1:1: wrong".to_owned()];
-                let not = NotReloaded { problems, ..NotReloaded::refused("cannot reload") };
-                drop(reply.send(Err(not)));
-            }
+            Request::Reload { dry_run, reply, .. } => drop(reply.send(reloaded(dry_run))),
             Request::Act { name, act, by, wait, reply } => {
                 let ok = &*name != "setup";
                 let text = format!("{name} {} by {by}, {wait:?}", act.name());
@@ -121,6 +113,16 @@ async fn fake_loop(mut queue: mpsc::Receiver<Request>, status: Status, kind: Loo
             }
         }
     }
+}
+
+/// What there would be to do, or why nothing was done.
+fn reloaded(dry_run: bool) -> Result<Reloaded, NotReloaded> {
+    if dry_run {
+        let (services, warnings) = (Vec::new(), vec!["w".to_owned()]);
+        return Ok(Reloaded { dry_run, services, warnings });
+    }
+    let problems = vec!["f.toml:1:1: wrong".to_owned()];
+    Err(NotReloaded { problems, ..NotReloaded::refused("cannot reload") })
 }
 
 async fn ask(socket: &std::path::Path, method: Method, path: &str) -> (StatusCode, Value) {

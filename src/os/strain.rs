@@ -88,6 +88,11 @@ impl Gauge {
         Gauge { answers, places: Arc::new(Places { proc, cgroup }), state: Arc::default() }
     }
 
+    /// A service is no more.
+    pub fn forget(&self, name: &Name) {
+        lock(&self.state).before.remove(name);
+    }
+
     /// Looks at the host of the run with this main process; to be called within a tokio runtime. With
     /// a ticket, one answer follows, unless the system hangs; without, a later look has something to
     /// compare with.

@@ -102,6 +102,12 @@ impl Prober {
         }
     }
 
+    /// A service is no more.
+    pub fn forget(&self, name: &Name) {
+        let mut made = self.remarks.0.1.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|it| it.0 != *name);
+    }
+
     /// How many questions have not been answered.
     pub fn pending(&self) -> usize {
         self.pending.list().len()

@@ -259,7 +259,7 @@ impl Loop {
         let changes = self.core.outlook(&plan, &touched);
         let mut serious = askers.iter().filter(|it| !it.dry_run).peekable();
         let dry_run = serious.peek().is_none();
-        let by = serious.filter_map(|it| it.by).next();
+        let by = serious.find_map(|it| it.by);
         for asker in askers {
             let dry_run = asker.dry_run;
             asker.answer(Ok(reload::answer(&changes, &warnings, dry_run)));

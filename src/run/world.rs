@@ -258,12 +258,7 @@ impl World {
             }
             Effect::Refresh { pid, signal } => self.processes.signal_leader(pid, signal),
             Effect::Await { pid } => self.processes.await_rest(pid),
-            Effect::Sweep { pid } => {
-                if let Some(service) = core.services().iter().find(|it| it.pid() == Some(pid)) {
-                    self.sockets.deepen(service.name());
-                }
-                self.processes.sweep(pid);
-            }
+            Effect::Sweep { pid } => self.sweep(core, pid),
             Effect::Probe { name, probe, ticket } => {
                 self.with(core, &name, |it, service| it.probe(service, probe, ticket));
             }
@@ -287,12 +282,7 @@ impl World {
             }),
             Effect::WatchHost { name } => self.look_at_host(core, &name, None),
             Effect::SampleHost { name, ticket } => self.look_at_host(core, &name, Some(ticket)),
-            Effect::Abandon { ticket } => {
-                self.prober.abandon(ticket);
-                if self.asked.remove(&ticket).is_some() {
-                    self.processes.kill_probe(ticket);
-                }
-            }
+            Effect::Abandon { ticket } => self.abandon(ticket),
             Effect::Answered { name, probe, answer, took } => {
                 self.with(core, &name, |it, service| it.answered(service, probe, &answer, took));
             }
@@ -304,6 +294,21 @@ impl World {
             Effect::Stalled { gap } => self.journal.stalled(gap),
             // The loop does these itself.
             Effect::Save | Effect::Exit { .. } => {}
+        }
+    }
+
+    fn sweep(&mut self, core: &Supervisor, pid: Pid) {
+        if let Some(service) = core.services().iter().find(|it| it.pid() == Some(pid)) {
+            self.sockets.deepen(service.name());
+        }
+        self.processes.sweep(pid);
+    }
+
+    /// Nobody waits for this answer any more.
+    fn abandon(&mut self, ticket: Ticket) {
+        self.prober.abandon(ticket);
+        if self.asked.remove(&ticket).is_some() {
+            self.processes.kill_probe(ticket);
         }
     }
 
@@ -323,6 +328,8 @@ impl World {
         self.sockets.forget(name);
         self.ears.close(name);
         self.looker.forget(name);
+        self.prober.forget(name);
+        self.gauge.forget(name);
         self.meter.forget(name);
         self.incidents.forget(name);
         self.journal.forget(name);
