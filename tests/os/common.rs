@@ -112,6 +112,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         notify: false,
         start_timeout: LIMIT,
         stop_signal: Signal::TERM,
+        reload_signal: None,
         stop_timeout: LIMIT,
         stop_scope: Scope::Group,
         hang_signal: None,

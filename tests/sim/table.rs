@@ -277,7 +277,9 @@ impl Bench {
                 self.hook = Some(*ticket);
                 kind.to_string()
             }
-            Effect::SignalHook { signal, .. } => signal.to_string().replace("SIG", ""),
+            Effect::SignalHook { signal, .. } | Effect::Refresh { signal, .. } => {
+                signal.to_string().replace("SIG", "")
+            }
             Effect::Await { .. } => {
                 self.awaited = true;
                 "await".to_owned()
@@ -307,7 +309,6 @@ impl Bench {
             Effect::Exit { code } => format!("exit {code}"),
             Effect::Note { note: Note::Stuck { .. }, .. } => "tell".to_owned(),
             Effect::Adopt { name } if &**name == "api" => "adopt".to_owned(),
-            Effect::Refresh { signal, .. } => signal.to_string().replace("SIG", ""),
             Effect::Forget { .. } => "forget".to_owned(),
             Effect::Adopt { .. }
             | Effect::Answered { .. }

@@ -194,6 +194,7 @@ impl Watch {
     }
 
     /// Notes what the core is about to be told.
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     pub(crate) fn before(&mut self, now: Time, event: &Event, core: &Supervisor) -> Expect {
         self.services.values_mut().for_each(|it| it.bound = false);
         match event {
@@ -265,6 +266,7 @@ impl Watch {
     }
 
     /// May the core want this now?
+    #[expect(clippy::too_many_lines, reason = "one arm for each effect")]
     pub(crate) fn effect(
         &mut self,
         now: Time,
