@@ -165,6 +165,21 @@ impl Service {
         matches!(self.state, State::Spawning { .. } | State::Up { .. } | State::Stopping(_))
     }
 
+    /// Is a run being started that is not wanted any more?
+    pub fn is_unwanted_start(&self, leaving: bool) -> bool {
+        match self.state {
+            State::Spawning { stop, hook: None } => stop.is_some() || leaving,
+            State::Spawning { hook: Some(_), .. }
+            | State::Waiting(_)
+            | State::Down
+            | State::Backoff { .. }
+            | State::Up { .. }
+            | State::Stopping(_)
+            | State::Done
+            | State::Failed => false,
+        }
+    }
+
     /// Is its run, which hangs, looked at before it is asked to stop?
     pub(super) fn is_examined(&self) -> bool {
         matches!(&self.state, State::Stopping(stopping) if stopping.is_examined())

@@ -32,6 +32,8 @@ pub(super) struct Inside<'a> {
     pub(super) told: RawFd,
     /// Of `environment`, if they are wanted.
     pub(super) own_pid: &'a OwnPid,
+    /// The control group to enter first; `None`: it is where it should be.
+    pub(super) entered: Option<RawFd>,
 }
 
 /// Variables whose value only the child knows.
@@ -108,6 +110,9 @@ pub(super) fn run(inside: &Inside<'_>) -> ! {
 
 fn prepare(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
     let launch = inside.launch;
+    if let Some(group) = inside.entered {
+        enter(group);
+    }
     set_apart(launch.session);
     arrange_fds(inside, told)?;
     if let Some(umask) = launch.umask {
@@ -127,6 +132,18 @@ fn prepare(inside: &Inside<'_>, told: &mut RawFd) -> Result<(), Failure> {
     }
     reset_signals();
     Ok(())
+}
+
+/// Fails only where it then runs beside keepup, as it would without control groups.
+fn enter(group: RawFd) {
+    // SAFETY: the names live through the calls, and one byte is written, which stands for whoever
+    // writes it.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let processes = libc::openat(group, c"cgroup.procs".as_ptr(), flags);
+        libc::write(processes, c"0".as_ptr().cast(), 1);
+        libc::close(processes);
+    }
 }
 
 /// Makes it the leader of a group. The terminal, if it is to have one, is keepup's stdin.

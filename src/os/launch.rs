@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::cgroup::ControlGroup;
 use super::child::{self, Inside, OwnPid};
 use super::environment;
 use super::identity::{self, Identity};
@@ -87,6 +88,8 @@ pub(super) struct Launch {
     pub(super) oom_score_adj: Option<CString>,
     pub(super) limits: Vec<(Resource, libc::rlimit)>,
     pub(super) tag: Option<Tag>,
+    /// Where it is born, if not beside keepup.
+    pub(super) group: Option<ControlGroup>,
     pub(super) identity: Option<Identity>,
     /// The user as the plan spells it, for people.
     pub(super) user: Option<String>,
@@ -131,6 +134,7 @@ impl Launch {
             },
             limits: service.limits.iter().map(|(&it, &limit)| (it, limit_value(limit))).collect(),
             tag,
+            group: None,
             identity,
             user: service.user.clone(),
             no_new_privileges: service.no_new_privileges,
@@ -159,6 +163,7 @@ impl Launch {
             oom_score_adj: None,
             limits: Vec::new(),
             tag: None,
+            group: None,
             identity: None,
             user: None,
             no_new_privileges: false,
@@ -258,6 +263,7 @@ impl Launch {
             fds,
             told,
             own_pid: &own_pid,
+            entered: self.group.as_ref().map(ControlGroup::fd),
         };
         // With every signal blocked, keepup's handlers cannot run in the child: what is sent to it
         // before its program runs waits, and then has its default effect.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::cgroup::ControlGroups;
 use super::clock::now;
 use super::group::{Group, pidfd};
 use super::hunt::{Quarry, hunt};
@@ -58,6 +59,7 @@ pub fn end(saved: &Saved, limit: Duration) -> Outcome {
             Err(error) => outcome.refused(Pid(run.pid), &run.service, &error),
         }
     }
+    outcome.texts.extend(end_control_groups(saved));
     // What has a mark may have forked meanwhile: until a look finds nobody new.
     loop {
         let marked = end_marked(saved, deadline, &found, &mut outcome);
@@ -73,6 +75,14 @@ pub fn end(saved: &Saved, limit: Duration) -> Outcome {
     }
     end_tagged(saved, deadline, &mut outcome);
     outcome
+}
+
+/// What is in the control groups that the earlier keepup made, if they can be seen from here.
+fn end_control_groups(saved: &Saved) -> impl Iterator<Item = String> {
+    let ended = ControlGroups::of(id(saved).name()).end();
+    ended.into_iter().map(|service| {
+        format!("ended the control group of service `{service}`, left by an earlier keepup")
+    })
 }
 
 /// What forks faster than marks are read.

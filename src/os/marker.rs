@@ -16,6 +16,11 @@ impl Keepup {
         Keepup(format!("{pid_namespace}-{pid}-{start_time}"))
     }
 
+    /// As it stands in marks.
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// A number for it, seldom that of another.
     pub(super) fn number(&self) -> u64 {
         // FNV-1a: the same in every keepup, unlike the hashers of the standard library.

@@ -23,7 +23,9 @@ pub mod state;
 pub mod strain;
 pub mod usage;
 
+mod birth;
 mod capture;
+mod cgroup;
 mod child;
 mod ending;
 mod environment;

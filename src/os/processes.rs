@@ -7,13 +7,16 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use signal_hook::SigId;
+use tokio::time::Sleep;
 
 use super::capture::Capture;
+use super::cgroup::{ControlGroup, ControlGroups};
 use super::clock::now;
 use super::ending;
 use super::files;
@@ -40,6 +43,9 @@ pub use super::launch::{Output, Stream};
 
 /// Deaths handled in one turn of the loop; the rest wait for the next.
 const DEATHS_PER_TURN: usize = 64;
+
+/// So long a start that nobody wants any more may take: a program that runs by then is asked to end.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something happened to a process.
 #[derive(Debug, PartialEq)]
@@ -80,6 +86,7 @@ pub struct Processes {
     outbox: VecDeque<Happening>,
     keepup: Keepup,
     tags: Tags,
+    controls: ControlGroups,
     place: Place,
     spawner: Spawner,
     /// The limit on open files that keepup inherited, if it raised its own.
@@ -98,6 +105,7 @@ struct Child {
     start_time: u64,
     group: Group,
     tag: Option<Tag>,
+    control: Option<ControlGroup>,
     role: Role,
     /// It alone was asked to stop: its death leaves the rest untouched.
     alone: bool,
@@ -107,6 +115,8 @@ struct Child {
     files: u64,
     /// Until it is known whether its program runs.
     starting: Option<Starting>,
+    /// It is to be killed then if its program does not run yet.
+    given_up: Option<Pin<Box<Sleep>>>,
 }
 
 impl Child {
@@ -142,6 +152,7 @@ impl Processes {
             hooks: HashMap::new(),
             sweep: Sweep::new(Strays::new(keepup.clone()), tags.clone()),
             outbox: VecDeque::new(),
+            controls: ControlGroups::of(keepup.name()),
             keepup,
             tags,
             place,
@@ -162,7 +173,10 @@ impl Processes {
 
     /// The same for a service that is given sockets.
     pub fn spawn_with(&mut self, service: &Service, run: u64, output: Output, sockets: Handed) {
-        let started = self.start(service, &service.command, &run.to_string(), &output, sockets);
+        let in_use = |name: &Name| self.table.values().any(|it| it.service == *name);
+        let control = self.controls.get(&service.name, in_use);
+        let (command, mark) = (&service.command, run.to_string());
+        let started = self.start(service, command, &mark, control, &output, sockets);
         // The service alone has its ends now: the pipes end when it does.
         drop(output);
         match started {
@@ -176,6 +190,17 @@ impl Processes {
         }
     }
 
+    /// A start that nobody wants any more: if it hangs, since its program lies on a mount that does
+    /// not answer, it is killed. `next` tells Spawned and Exited then.
+    pub fn give_up_start(&mut self, service: &Name) {
+        let hangs = |it: &&mut Child| {
+            it.service == *service && matches!(it.role, Role::Run(_)) && it.starting.is_some()
+        };
+        for child in self.table.values_mut().filter(hangs) {
+            child.given_up.get_or_insert_with(|| Box::pin(tokio::time::sleep(START_PATIENCE)));
+        }
+    }
+
     /// Starts a hook of a service, as its user and in its folder; `next` tells `HookEnded` when
     /// nothing of it is left.
     pub fn spawn_hook(
@@ -185,7 +210,7 @@ impl Processes {
         command: &[String],
         output: Output,
     ) {
-        let started = self.start(service, command, &hook_mark(ticket), &output, Vec::new());
+        let started = self.start(service, command, &hook_mark(ticket), None, &output, Vec::new());
         drop(output);
         match started {
             Ok((pid, child)) => {
@@ -218,7 +243,7 @@ impl Processes {
     pub fn spawn_probe(&mut self, ticket: Ticket, service: &Service, command: &[String]) {
         let run = probe_mark(ticket);
         let started = Capture::new().and_then(|(capture, output)| {
-            let (pid, child) = self.start(service, command, &run, &output, Vec::new())?;
+            let (pid, child) = self.start(service, command, &run, None, &output, Vec::new())?;
             let role = Role::Probe { ticket, capture: Some(capture) };
             Ok((pid, Child { role, ..child }))
         });
@@ -251,16 +276,18 @@ impl Processes {
     /// Sends a signal to the group of a run whose main process lives, and KILL to whoever strayed
     /// from it, too; nothing otherwise.
     pub fn signal(&mut self, pid: Pid, signal: Signal) {
-        if let Some(Child { role: Role::Run(_), group, tag, alone, killed, .. }) =
-            self.table.get_mut(&pid)
-        {
-            group.send(signal);
-            if signal == Signal::KILL {
-                (*alone, *killed) = (false, true);
-                // Now, and not at its death: among many who fork it may take long to die.
-                if let Some(tag) = *tag {
-                    hunt(Quarry::Run(tag));
-                }
+        let Some(child) = self.table.get_mut(&pid) else { return };
+        if !matches!(child.role, Role::Run(_)) {
+            return;
+        }
+        child.group.send(signal);
+        if signal == Signal::KILL {
+            (child.alone, child.killed) = (false, true);
+            // Now, and not at its death: among many who fork it may take long to die.
+            match (&child.control, child.tag) {
+                (Some(control), _) if control.is_populated() => control.kill(),
+                (_, Some(tag)) => _ = hunt(Quarry::Run(tag)),
+                (_, None) => {}
             }
         }
     }
@@ -336,7 +363,11 @@ impl Processes {
     /// At keepup's own end: kills every process below it, again and again until there is none or
     /// `limit` has passed; as PID 1 every process there is. The pids that are left.
     pub async fn end_all(&mut self, limit: Duration) -> Vec<Pid> {
-        ending::end_all(self.place, &mut self.deaths, limit).await
+        self.controls.end();
+        let left = ending::end_all(self.place, &mut self.deaths, limit).await;
+        // Now that nobody is in them, they can go.
+        self.controls.end();
+        left
     }
 
     fn start(
@@ -344,6 +375,7 @@ impl Processes {
         service: &Service,
         command: &[String],
         run: &str,
+        control: Option<ControlGroup>,
         output: &Output,
         sockets: Handed,
     ) -> Result<(Pid, Child), String> {
@@ -351,6 +383,7 @@ impl Processes {
         let tag = self.tags.give();
         let mut launch = Launch::prepare(service, command, (&self.keepup, run), tag)?;
         launch.hand_over(sockets)?;
+        launch.group.clone_from(&control);
         if let Some(inherited) = self.files
             && !service.limits.contains_key(&Resource::Nofile)
         {
@@ -371,11 +404,13 @@ impl Processes {
                         start_time,
                         group,
                         tag,
+                        control,
                         role,
                         alone,
                         killed: false,
                         files,
                         starting: Some(starting),
+                        given_up: None,
                     },
                 ))
             }
@@ -412,6 +447,11 @@ impl Processes {
                 && let Poll::Ready(outcome) = starting.poll(cx)
             {
                 settled.push((pid, outcome));
+            } else if let Some(given_up) = &mut child.given_up
+                && given_up.as_mut().poll(cx).is_ready()
+            {
+                (child.given_up, child.killed) = (None, true);
+                child.group.send_to_leader(Signal::KILL);
             }
         }
         for (pid, outcome) in settled {
@@ -422,7 +462,7 @@ impl Processes {
     /// It is known whether the program runs.
     fn settle(&mut self, pid: Pid, outcome: Result<(), SpawnFailure>) {
         let Some(child) = self.table.get_mut(&pid) else { return };
-        child.starting = None;
+        (child.starting, child.given_up) = (None, None);
         let name = child.service.clone();
         match (outcome, &child.role) {
             (Ok(()), Role::Run(_)) => {
@@ -531,6 +571,7 @@ impl Processes {
             since: (kind != Kind::Run).then(now),
             group: Some(child.group),
             tag: child.tag,
+            control: child.control,
             looks: 0,
             hunted: None,
         });

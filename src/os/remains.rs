@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::cgroup::ControlGroup;
 use super::clock::now;
 use super::group::{Group, Sent, kill};
 use super::hunt::{Quarry, hunt};
@@ -41,6 +42,8 @@ pub(super) struct Remains {
     /// `None`: found empty, and never to be touched again.
     pub(super) group: Option<Group>,
     pub(super) tag: Option<Tag>,
+    /// As with `group`: the next run uses the same.
+    pub(super) control: Option<ControlGroup>,
     /// How often strays of it were found alive.
     pub(super) looks: usize,
     /// When they were hunted the last time.
@@ -131,8 +134,22 @@ impl Remains {
     pub(super) fn end(&mut self, around: &mut Surroundings<'_>, strays: &mut Strays) -> bool {
         // Both, always: they die side by side.
         let group_gone = self.end_group();
+        let control_gone = self.end_control();
         let strays_gone = self.end_strays(around, strays);
-        group_gone && strays_gone
+        group_gone && control_gone && strays_gone
+    }
+
+    fn end_control(&mut self) -> bool {
+        let Some(control) = &self.control else { return true };
+        if !control.is_populated() {
+            self.control = None;
+            return true;
+        }
+        match self.manner {
+            Manner::Kill => control.kill(),
+            Manner::Await => {}
+        }
+        false
     }
 
     fn end_group(&mut self) -> bool {

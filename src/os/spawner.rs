@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::birth;
 use super::child::{self, Inside, OwnPid};
 use super::launch::{self, Launch};
 use crate::core::event::Pid;
@@ -100,7 +101,7 @@ fn work(jobs: &Receiver<Job>, busy: &AtomicBool) {
 }
 
 /// What the child is handed.
-struct Handed<'a> {
+pub(super) struct Handed<'a> {
     inside: Inside<'a>,
     born: &'a Born,
 }
@@ -108,6 +109,7 @@ struct Handed<'a> {
 impl Job {
     /// Returns when the child has its program, or is dead.
     fn start(&self, stack: &mut [MaybeUninit<u128>]) {
+        let group = self.launch.group.as_ref();
         let argv = launch::pointers(&self.launch.argv);
         let own_pid = OwnPid::new();
         let environment = self.launch.environment(&own_pid);
@@ -118,8 +120,17 @@ impl Job {
             fds: self.fds,
             told: self.told,
             own_pid: &own_pid,
+            entered: None,
         };
-        let handed = Handed { inside, born: &self.born };
+        let mut handed = Handed { inside, born: &self.born };
+        if let Some(group) = group {
+            let is_born = !group.was_killed() && birth::in_group(group.fd(), stack, &handed);
+            // Whom the kernel killed at birth is nobody's, and is reaped as such.
+            if is_born && self.born.is_told() {
+                return;
+            }
+            handed.inside.entered = Some(group.fd());
+        }
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: the stack is aligned, grows down from its end, and is used by nobody else: with
         // CLONE_VFORK this thread stands still, and `handed` lives, until the child uses neither
@@ -131,11 +142,14 @@ impl Job {
         if pid < 0 {
             let error = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
             self.born.tell(-error);
+        } else if !self.born.is_told() {
+            // Killed before it could do so itself.
+            self.born.tell(pid);
         }
     }
 }
 
-extern "C" fn enter(handed: *mut libc::c_void) -> libc::c_int {
+pub(super) extern "C" fn enter(handed: *mut libc::c_void) -> libc::c_int {
     // SAFETY: it is what `Job::start` handed over, and lives until this child is done with it.
     let handed = unsafe { &*handed.cast_const().cast::<Handed<'_>>() };
     // SAFETY: takes nothing.
@@ -149,6 +163,10 @@ impl Born {
         self.0.store(pid, Ordering::Release);
         // SAFETY: the word lives, and the kernel only looks for who waits for it.
         unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), WAKE, 1) };
+    }
+
+    fn is_told(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
     }
 
     fn wait(&self) -> io::Result<Pid> {

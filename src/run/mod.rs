@@ -98,6 +98,10 @@ impl Loop {
         if std::mem::take(&mut self.world.reshaped) {
             self.roster.follow(&self.core);
         }
+        let leaving = self.core.is_leaving();
+        for service in self.core.services().iter().filter(|it| it.is_unwanted_start(leaving)) {
+            self.world.processes.give_up_start(service.name());
+        }
         self.operators.answer(&self.core);
         code
     }

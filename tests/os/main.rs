@@ -6,6 +6,7 @@ mod common;
 mod ends;
 mod failures;
 mod forks;
+mod groups;
 mod loops;
 mod outlives;
 mod probes;

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use crate::freezer::{Freezer, cannot_freeze, run};
 use crate::harness::{Folder, KEEPUP, Keepup, supervisor};
 use crate::world::{body, code, free_port, get, is_root, lives, uvicorn, wait_until};
 
@@ -161,59 +162,13 @@ fn an_uvicorn_answers_while_the_folder_of_its_log_is_deleted_and_cannot_be_made(
     assert!(loud.log().contains(" lines lost (not a directory)\n"), "{}", loud.lost());
 }
 
-/// A file system in a file that can be frozen; freezing never lasts longer than a minute.
-struct Freezer {
-    path: PathBuf,
-    guard: Option<Child>,
-}
-
-impl Freezer {
-    fn new(folder: &Folder) -> Freezer {
-        let (image, path) = (folder.path("image"), folder.path("logs"));
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        fs::create_dir(&path).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(&path));
-        Freezer { path, guard: None }
-    }
-
-    fn freeze(&mut self) {
-        // Should this test be killed, its disk thaws all the same.
-        let thaw = "sleep 60; exec fsfreeze -u \"$0\"";
-        let mut guard = Command::new("sh");
-        guard.args(["-c", thaw]).arg(&self.path).stdin(Stdio::null()).stderr(Stdio::null());
-        self.guard = Some(guard.spawn().unwrap());
-        run(Command::new("fsfreeze").arg("-f").arg(&self.path));
-    }
-
-    fn thaw(&mut self) {
-        if let Some(mut guard) = self.guard.take() {
-            run(Command::new("fsfreeze").arg("-u").arg(&self.path));
-            let _ = guard.kill();
-            let _ = guard.wait();
-        }
-    }
-}
-
-impl Drop for Freezer {
-    fn drop(&mut self) {
-        self.thaw();
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let done = command.stdin(Stdio::null()).status();
-    assert!(done.is_ok_and(|it| it.success()), "this test needs {command:?} to work");
-}
-
 #[test]
 fn an_uvicorn_answers_while_the_disk_of_its_log_is_frozen() {
     if !is_root() {
         return cannot_freeze();
     }
     let folder = Folder::new();
-    let mut disk = Freezer::new(&folder);
+    let mut disk = Freezer::new(&folder, "logs");
     let loud = Loud::start(folder, "");
     loud.answers(5);
     let before = loud.lost();
@@ -239,7 +194,7 @@ fn an_uvicorn_answers_while_the_disk_of_its_log_is_read_only_after_an_error() {
         return cannot_freeze();
     }
     let folder = Folder::new();
-    let disk = Freezer::new(&folder);
+    let disk = Freezer::new(&folder, "logs");
     let loud = Loud::start(folder, "");
     loud.answers(5);
     // As after a bad sector: the kernel itself makes it read-only, although files are open.
@@ -256,9 +211,4 @@ fn an_uvicorn_answers_while_the_disk_of_its_log_is_read_only_after_an_error() {
     let Loud { mut keepup, .. } = loud;
     keepup.end();
     let _ = Command::new("umount").arg("-l").arg(&disk.path).status();
-}
-
-#[expect(clippy::print_stderr, reason = "who runs the tests should read it")]
-fn cannot_freeze() {
-    eprintln!("not run: this test mounts a disk, and that needs root");
 }

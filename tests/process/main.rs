@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod freezer;
 mod harness;
 mod world;
 
@@ -26,6 +27,7 @@ mod logs;
 mod needs;
 mod notify;
 mod oom;
+mod peers;
 mod plain_init;
 mod policy;
 mod probes;
@@ -35,5 +37,6 @@ mod run_command;
 mod snippet;
 mod spawn;
 mod stop;
+mod stuck;
 mod systemd;
 mod terminal;
