@@ -17,11 +17,11 @@ enum Init {
     Keepup,
     /// As a subreaper, which it must be told to be where it is not PID 1; with more options.
     Tini(&'static [&'static str]),
-    DumbInit(&'static [&'static str]),
+    Dumb(&'static [&'static str]),
 }
 
-const USUAL: [Init; 3] = [Init::Keepup, Init::Tini(&[]), Init::DumbInit(&[])];
-const GROUP: [Init; 3] = [Init::Keepup, Init::Tini(&["-g"]), Init::DumbInit(&[])];
+const USUAL: [Init; 3] = [Init::Keepup, Init::Tini(&[]), Init::Dumb(&[])];
+const GROUP: [Init; 3] = [Init::Keepup, Init::Tini(&["-g"]), Init::Dumb(&[])];
 
 const SIGNALS: [(&str, i32); 8] = [
     ("HUP", libc::SIGHUP),
@@ -41,7 +41,7 @@ fn here(inits: [Init; 3]) -> impl Iterator<Item = Init> {
         let name = match init {
             Init::Keepup => return true,
             Init::Tini(_) => "tini",
-            Init::DumbInit(_) => "dumb-init",
+            Init::Dumb(_) => "dumb-init",
         };
         let is_here = path.split(':').any(|it| Path::new(it).join(name).exists());
         if !is_here {
@@ -64,7 +64,7 @@ impl Init {
                 init.arg("-s").args(options);
                 init
             }
-            Init::DumbInit(options) => {
+            Init::Dumb(options) => {
                 let mut init = folder.command("dumb-init");
                 init.args(options);
                 init
@@ -114,7 +114,7 @@ fn a_command_that_is_missing_is_127_and_one_that_cannot_be_run_126() {
         let expected = match init {
             Init::Keepup | Init::Tini(_) => [127, 126],
             // Its own code for whatever fails.
-            Init::DumbInit(_) => [2, 2],
+            Init::Dumb(_) => [2, 2],
         };
         assert_eq!([code("no-such-program"), code("./plain")], expected, "{init:?}");
     }
@@ -153,9 +153,9 @@ fn signals_reach_the_group_where_that_is_asked_for_and_here_always() {
 fn signals_are_rewritten() {
     let rewriting = |init| match init {
         Init::Keepup => "--rewrite",
-        Init::Tini(_) | Init::DumbInit(_) => "-r",
+        Init::Tini(_) | Init::Dumb(_) => "-r",
     };
-    for init in here([Init::Keepup, Init::DumbInit(&[]), Init::DumbInit(&[])]) {
+    for init in here([Init::Keepup, Init::Dumb(&[]), Init::Dumb(&[])]) {
         let folder = Folder::new();
         let script = "trap 'exit 33' QUIT; trap 'exit 1' TERM; trap 'exit 2' HUP; echo > there
             while :; do sleep 0.01; done";
@@ -210,7 +210,7 @@ fn it_ends_with_its_command_and_does_not_wait_for_what_that_left() {
         match init {
             Init::Keepup => assert!(!lives(left)),
             // Killed in a container, whose PID 1 they are; elsewhere it stays.
-            Init::Tini(_) | Init::DumbInit(_) => {
+            Init::Tini(_) | Init::Dumb(_) => {
                 assert!(lives(left), "{init:?}");
                 kill(left, libc::SIGKILL);
             }
@@ -221,7 +221,7 @@ fn it_ends_with_its_command_and_does_not_wait_for_what_that_left() {
 #[test]
 fn a_stop_from_the_terminal_stops_a_command_in_a_session_of_its_own_too() {
     // dumb-init turns TSTP into STOP; tini, which has no session for its command, need not.
-    for init in here([Init::Keepup, Init::DumbInit(&[]), Init::DumbInit(&[])]) {
+    for init in here([Init::Keepup, Init::Dumb(&[]), Init::Dumb(&[])]) {
         let mut running = init.start("echo $$ > pid; echo > there; exec sleep 1000");
         let pid = running.folder.wait_pid("pid");
         running.signal(libc::SIGTSTP);
@@ -229,7 +229,7 @@ fn a_stop_from_the_terminal_stops_a_command_in_a_session_of_its_own_too() {
         match init {
             Init::Keepup => {}
             // It stops with its command.
-            Init::Tini(_) | Init::DumbInit(_) => running.signal(libc::SIGCONT),
+            Init::Tini(_) | Init::Dumb(_) => running.signal(libc::SIGCONT),
         }
         running.signal(libc::SIGCONT);
         running.signal(libc::SIGTERM);
