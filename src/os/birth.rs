@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use super::spawner::Handed;
 
 /// Starts a child that borrows this memory, as `Spawner` does; false: it cannot be done here.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 pub(super) fn in_group(group: RawFd, stack: &mut [MaybeUninit<u128>], handed: &Handed<'_>) -> bool {
     // Source: clone3(2); since Linux 5.7.
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -29,13 +29,13 @@ pub(super) fn in_group(group: RawFd, stack: &mut [MaybeUninit<u128>], handed: &H
     unsafe { call(&arguments, handed) > 0 }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(target_arch = "x86_64"))]
 pub(super) fn in_group(_: RawFd, _: &mut [MaybeUninit<u128>], _: &Handed<'_>) -> bool {
     false
 }
 
 /// Source: `clone3(2)`.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Arguments {
@@ -75,29 +75,6 @@ unsafe fn call(arguments: &Arguments, handed: &Handed<'_>) -> i64 {
             in("r13") std::ptr::from_ref(handed),
             lateout("rcx") _,
             lateout("r11") _,
-        );
-    }
-    result
-}
-
-#[cfg(target_arch = "aarch64")]
-unsafe fn call(arguments: &Arguments, handed: &Handed<'_>) -> i64 {
-    let result;
-    // SAFETY: the caller's. The child has copies of all registers.
-    unsafe {
-        std::arch::asm!(
-            "svc #0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x0, x21",
-            "blr x20",
-            "brk #1",
-            "2:",
-            in("x8") libc::SYS_clone3,
-            inlateout("x0") std::ptr::from_ref(arguments) => result,
-            in("x1") size_of::<Arguments>(),
-            in("x20") super::spawner::enter as extern "C" fn(*mut libc::c_void) -> libc::c_int,
-            in("x21") std::ptr::from_ref(handed),
         );
     }
     result

@@ -234,14 +234,13 @@ impl Bench {
         let mut services: Vec<Service> =
             self.core.services().iter().map(|it| it.plan.clone()).collect();
         let api = services.iter_mut().find(|it| &*it.name == "api").unwrap();
-        match deed {
-            Deed::Otherwise => api.restart.window = s(77),
-            Deed::Another => _ = api.env.insert("A".to_owned(), "1".to_owned()),
-            Deed::Without => {
-                services.retain(|it| &*it.name != "api");
-                services.push(service("other", |it| it.autostart = false));
-            }
-            _ => {}
+        if deed == Deed::Otherwise {
+            api.restart.window = s(77);
+        } else if deed == Deed::Another {
+            api.env.insert("A".to_owned(), "1".to_owned());
+        } else if deed == Deed::Without {
+            services.retain(|it| &*it.name != "api");
+            services.push(service("other", |it| it.autostart = false));
         }
         let mut plan = plan(services);
         plan.supervisor.stay = true;

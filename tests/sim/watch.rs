@@ -194,7 +194,6 @@ impl Watch {
     }
 
     /// Notes what the core is about to be told.
-    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     pub(crate) fn before(&mut self, now: Time, event: &Event, core: &Supervisor) -> Expect {
         self.services.values_mut().for_each(|it| it.bound = false);
         match event {
