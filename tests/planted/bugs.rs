@@ -361,8 +361,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     heartbeat(
         "a heartbeat is lost before the first beat",
-        "let lost = self.beaten && self.last + heartbeat.unhealthy_after <= now;",
-        "let lost = self.last + heartbeat.unhealthy_after <= now;",
+        "let lost = self.beaten && overdue(self.lost_at(heartbeat));",
+        "let lost = overdue(self.lost_at(heartbeat));",
     ),
     heartbeat(
         "a file system that hangs shields a hang",

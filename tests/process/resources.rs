@@ -16,8 +16,6 @@ fn a_service_whose_children_take_too_much_memory_is_restarted_with_the_figure_in
     let script = format!("test -e calm && exec sleep 1000; {}", holds(80));
     let keys = "max_memory = \"60MiB\"\n[service.api.restart]\ndelay = \"10ms\"\n";
     let mut keepup = Keepup::start(&shell("api", &script, keys));
-    keepup.up("api");
-    keepup.folder.write("calm", "");
     let unhealthy = keepup.event("api", "unhealthy");
     let why = unhealthy["why"].as_str().unwrap();
     assert!(why.starts_with("uses 8") && why.ends_with("MiB, max_memory is 60 MiB"), "{why}");
@@ -54,10 +52,10 @@ fn much_memory_is_a_warning() {
 fn a_service_that_spins_for_too_long_is_restarted() {
     // On a busy machine it gets but a small part of a processor.
     let keys = "max_cpu = \"5%\"\nmax_cpu_for = \"2s\"\n[service.api.restart]\ndelay = \"10ms\"\n";
-    let script = "test -e calm && exec sleep 1000; python3 -c 'while True: pass' & wait";
+    let script =
+        "test -e calm && exec sleep 1000; echo > calm; python3 -c 'while True: pass' & wait";
     let mut keepup = Keepup::start(&shell("api", script, keys));
     keepup.up("api");
-    keepup.folder.write("calm", "");
     let unhealthy = keepup.event("api", "unhealthy");
     let why = unhealthy["why"].as_str().unwrap();
     assert!(why.contains("% of a processor, max_cpu is 5%, for "), "{why}");
