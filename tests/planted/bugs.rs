@@ -402,8 +402,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     service(
         "an operator's restart goes through the policy",
-        "        if self.starter.is_some() {",
-        "        if self.starter.is_some() && uptime.is_zero() {",
+        "        if let Some(start) = self.starter.map(|_| Start::Asked).or(renewed) {",
+        "        if let Some(start) = self.starter.map(|_| Start::Asked).or(renewed)\n            && uptime.is_zero()\n        {",
     ),
     service(
         "an operator's start clears nothing",
@@ -537,8 +537,8 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     stopping(
         "the end of keepup waits for a look at a hung run",
-        "if end.is_hang() && !turn.leaving {",
-        "if end.is_hang() {",
+        "if end.is_hang() && !turn.leaving && !self.is_replaced() {",
+        "if end.is_hang() && !self.is_replaced() {",
     ),
     stopping(
         "a look at an earlier run ends that at the next one",
