@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let limits = Limits { timeout: Duration::from_secs(2), slack: Duration::ZERO, body: 65536 };
         let probe = probe();
-        tokio::join!(ask(&probe, limits), serve).0
+        tokio::join!(ask(&probe, limits, |_| ()), serve).0
     });
     if let Answer::Miss(miss) = answer {
         assert!(!miss.text.trim().is_empty(), "a miss without a reason");
