@@ -183,6 +183,19 @@ fn a_beat_after_the_second_chance_begins_all_anew() {
 }
 
 #[test]
+fn a_beat_ends_the_time_that_was_given_for_a_look_at_the_host() {
+    let api = service("api", |it| it.heartbeat = Some(watchdog(ms(200), ms(400))));
+    let moments = (1..=10).map(|nth| ms(100 * nth)).chain([ms(1500)]);
+    let says = Run { says: moments.map(|at| (at, Says::Beat)).collect(), ..well() };
+    // Its silence is doubted at 1.4, and the host does not answer until 2.4; what is silent from 1.5
+    // on is doubted at 1.9.
+    let said = end_of(api, on(None, says));
+    let (first, last) = said.split_once('\n').unwrap();
+    assert!(first.starts_with("2.900 api not restarted yet"), "{said}");
+    assert!(last.starts_with("3.300 api unhealthy: no heartbeat for 1.8s"), "{said}");
+}
+
+#[test]
 fn one_that_is_silent_to_several_is_let_off_by_all_at_once_and_only_once() {
     let api = service("api", |it| {
         it.probes.push(liveness());
