@@ -105,6 +105,19 @@ fn what_prepares_and_ignores_its_stop_is_killed_in_time() {
 }
 
 #[test]
+fn what_prepares_to_its_end_though_it_was_asked_to_stop_is_followed_by_no_run() {
+    let deaf = prepares(Aside { obeys: None, ..aside(Some((ms(1_500), 0))) });
+    let mut sim = Sim::new([(prepared(|_| {}), vec![deaf])]);
+    sim.at(s(1), stop("api")).run_until(s(100));
+    sim.says(
+        "0.000 api starting run 1
+         0.000 api (pre_start)
+         1.500 api ended after 0ms: asked by uid 1000
+         1.500 api down",
+    );
+}
+
+#[test]
 fn a_start_after_such_a_stop_prepares_again() {
     let hangs = prepares(aside(None));
     let mut sim = Sim::new([(prepared(|_| {}), vec![hangs])]);
