@@ -39,7 +39,7 @@ pub(super) fn process(pid: Pid) -> Option<ProcessSeen> {
         .flatten()
         .filter_map(|it| it.file_name().to_str()?.parse().ok())
         .collect();
-    tids.sort_unstable();
+    tids.sort_unstable_by_key(|&tid| main_first(pid, tid));
     let threads = tids.iter().take(THREADS_MAX).enumerate();
     let threads = threads.filter_map(|(nth, &tid)| thread(pid, tid, nth < STACKS_MAX));
     Some(ProcessSeen {
@@ -54,6 +54,12 @@ pub(super) fn process(pid: Pid) -> Option<ProcessSeen> {
         threads: threads.collect(),
         ..ProcessSeen::default()
     })
+}
+
+/// The main thread says most of what it hangs in. Where numbers have begun anew, its is not the
+/// lowest.
+fn main_first(pid: Pid, tid: i32) -> (bool, i32) {
+    (tid != pid.0, tid)
 }
 
 /// From the fields 14 and 15 of `stat`; field 3 is the first behind the name.
@@ -145,6 +151,13 @@ fn read(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_main_thread_comes_first_though_numbers_began_anew() {
+        let mut tids = [366, 32_664, 32_700, 301];
+        tids.sort_unstable_by_key(|&tid| main_first(Pid(32_664), tid));
+        assert_eq!(tids, [32_664, 301, 366, 32_700]);
+    }
 
     #[test]
     fn processor_time_is_read_behind_any_name() {
