@@ -8,7 +8,7 @@ use keepup::net::client::{self, Limits, Request};
 use keepup::plan::{HttpAddress, HttpProbe, Name, ProbeKind, Scalar};
 use keepup::probe::Prober;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, shutdown, socket,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -424,7 +424,8 @@ fn a_unix_socket_is_asked_too() {
             stream.write_all(answer("200 OK", "").as_bytes()).await.unwrap();
         });
         assert_eq!(served, "pass");
-        drop(listener);
+        // Not by closing it: what another test starts may hold it until its exec.
+        shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
         assert_eq!(
             asked(http(address)).await,
             format!("refused: connection refused: nobody listens: {shown}")
