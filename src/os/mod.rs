@@ -27,6 +27,7 @@ mod birth;
 mod capture;
 mod cgroup;
 mod child;
+mod desk;
 mod ending;
 mod environment;
 mod failure;

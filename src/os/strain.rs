@@ -13,13 +13,14 @@ mod tests;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use self::groups::Throttle;
+use super::desk::Desk;
 use super::pressure::{Pressure, Stall};
 use super::usage::tree_in;
 use crate::core::event::{Event, HostSample, Pid, Ticket};
@@ -40,7 +41,7 @@ const TASKS_MAX: usize = 1024;
 pub struct Gauge {
     answers: mpsc::Sender<Event>,
     places: Arc<Places>,
-    state: Arc<Mutex<State>>,
+    desk: Arc<Desk<Question, Reading>>,
 }
 
 /// Where the kernel shows what it knows.
@@ -48,14 +49,6 @@ pub struct Gauge {
 struct Places {
     proc: PathBuf,
     cgroup: PathBuf,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: Vec<Question>,
-    /// A thread is at it, and takes what is waiting next.
-    at_work: bool,
-    before: HashMap<Name, Reading>,
 }
 
 #[derive(Debug)]
@@ -85,35 +78,33 @@ impl Gauge {
     }
 
     fn at(answers: mpsc::Sender<Event>, proc: PathBuf, cgroup: PathBuf) -> Gauge {
-        Gauge { answers, places: Arc::new(Places { proc, cgroup }), state: Arc::default() }
+        Gauge { answers, places: Arc::new(Places { proc, cgroup }), desk: Arc::new(Desk::new()) }
     }
 
     /// A service is no more.
     pub fn forget(&self, name: &Name) {
-        lock(&self.state).before.remove(name);
+        self.desk.forget(name);
     }
 
     /// Looks at the host of the run with this main process; to be called within a tokio runtime. With
     /// a ticket, one answer follows, unless the system hangs; without, a later look has something to
     /// compare with.
     pub fn look(&self, name: &Name, ticket: Option<Ticket>, main: Pid) {
-        let mut state = lock(&self.state);
         let (name, asked, lag) = (name.clone(), Instant::now(), Duration::ZERO);
-        state.waiting.push(Question { name, ticket, main, asked, lag });
-        if std::mem::replace(&mut state.at_work, true) {
+        if !self.desk.ask(Question { name, ticket, main, asked, lag }) {
             return;
         }
-        let (shared, answers) = (Arc::clone(&self.state), self.answers.clone());
+        let (desk, answers) = (Arc::clone(&self.desk), self.answers.clone());
         let places = Arc::clone(&self.places);
         tokio::task::spawn_blocking(move || {
             let mut first = true;
-            while let Some(mut questions) = next(&shared) {
+            while let Some(mut questions) = desk.next() {
                 // What came while others were answered has waited for those.
                 for question in questions.iter_mut().filter(|_| first) {
                     question.lag = question.asked.elapsed();
                 }
                 first = false;
-                for event in take(&places, &shared, questions) {
+                for event in take(&places, &desk, questions) {
                     // Nobody is there any more: keepup ends.
                     if answers.blocking_send(event).is_err() {
                         return;
@@ -124,33 +115,20 @@ impl Gauge {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // Each field is valid on its own, whatever panicked between two changes.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is waiting; nothing: the work is done.
-fn next(state: &Mutex<State>) -> Option<Vec<Question>> {
-    let mut state = lock(state);
-    let questions = std::mem::take(&mut state.waiting);
-    state.at_work = !questions.is_empty();
-    state.at_work.then_some(questions)
-}
-
-fn take(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Vec<Event> {
+fn take(places: &Places, desk: &Desk<Question, Reading>, questions: Vec<Question>) -> Vec<Event> {
     let (asked, watched): (Vec<_>, Vec<_>) =
         questions.into_iter().partition(|it| it.ticket.is_some());
     for question in watched {
         let reading = places.reading(question.main);
-        lock(state).before.insert(question.name, reading);
+        desk.keep(question.name, reading);
     }
-    answer(places, state, asked)
+    answer(places, desk, asked)
 }
 
 /// One pause for all: when a host starves, many ask at once.
-fn answer(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Vec<Event> {
+fn answer(places: &Places, desk: &Desk<Question, Reading>, questions: Vec<Question>) -> Vec<Event> {
     let known = |question: &Question| {
-        let before = lock(state).before.get(&question.name).cloned();
+        let before = desk.last(&question.name);
         before.filter(|it| {
             let age = it.at.elapsed();
             it.main == question.main && (PAUSE..READING_AGE_MAX).contains(&age)
@@ -169,7 +147,7 @@ fn answer(places: &Places, state: &Mutex<State>, questions: Vec<Question>) -> Ve
         let sample =
             HostSample { lag: question.lag, ..places.compare(before.as_ref(), &now, pressure) };
         let Question { name, ticket, .. } = question;
-        lock(state).before.insert(name.clone(), now);
+        desk.keep(name.clone(), now);
         Some(Event::HostSample { name, ticket: ticket?, sample })
     };
     questions.into_iter().zip(before).filter_map(answer).collect()

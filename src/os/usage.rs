@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::mpsc;
 
+use super::desk::Desk;
 use crate::core::event::{Event, Ticket, Used};
 use crate::plan::Name;
 
@@ -21,15 +22,7 @@ const PROCESSES_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Meter {
     answers: mpsc::Sender<Event>,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: Vec<Question>,
-    /// A thread is at it, and takes what is waiting next.
-    at_work: bool,
-    before: HashMap<Name, Reading>,
+    desk: Arc<Desk<Question, Reading>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +33,7 @@ struct Question {
 }
 
 /// Processor time of a run's processes, each known by its number and its start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reading {
     at: Instant,
     main: i32,
@@ -50,21 +43,19 @@ struct Reading {
 impl Meter {
     /// A meter that sends [`Event::Usage`] to `answers`, and waits where there is no room.
     pub fn new(answers: mpsc::Sender<Event>) -> Meter {
-        Meter { answers, state: Arc::default() }
+        Meter { answers, desk: Arc::new(Desk::new()) }
     }
 
     /// Measures the run with this main process; to be called within a tokio runtime. One answer
     /// follows, unless the system hangs.
     pub fn measure(&self, name: &Name, ticket: Ticket, main: i32) {
-        let mut state = lock(&self.state);
-        state.waiting.push(Question { name: name.clone(), ticket, main });
-        if std::mem::replace(&mut state.at_work, true) {
+        if !self.desk.ask(Question { name: name.clone(), ticket, main }) {
             return;
         }
-        let (shared, answers) = (Arc::clone(&self.state), self.answers.clone());
+        let (desk, answers) = (Arc::clone(&self.desk), self.answers.clone());
         tokio::task::spawn_blocking(move || {
-            while let Some(questions) = next(&shared) {
-                for event in take(&shared, questions) {
+            while let Some(questions) = desk.next() {
+                for event in take(&desk, questions) {
                     // Nobody is there any more: keepup ends.
                     if answers.blocking_send(event).is_err() {
                         return;
@@ -73,39 +64,23 @@ impl Meter {
             }
         });
     }
-}
 
-impl Meter {
     /// A service is no more.
     pub fn forget(&self, name: &Name) {
-        lock(&self.state).before.remove(name);
+        self.desk.forget(name);
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // Each field is valid on its own, whatever panicked between two changes.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is waiting; nothing: the work is done.
-fn next(state: &Mutex<State>) -> Option<Vec<Question>> {
-    let mut state = lock(state);
-    let questions = std::mem::take(&mut state.waiting);
-    state.at_work = !questions.is_empty();
-    state.at_work.then_some(questions)
-}
-
-fn take(state: &Mutex<State>, questions: Vec<Question>) -> Vec<Event> {
+fn take(desk: &Desk<Question, Reading>, questions: Vec<Question>) -> Vec<Event> {
     let trees: Vec<Vec<i32>> = questions.iter().map(|it| tree(it.main)).collect();
     let system = processor_time(trees.iter().flatten().copied());
     let answer = |(question, tree): (Question, Vec<i32>)| {
         let figures: Vec<u64> = tree.iter().filter_map(|it| memory(*it)).collect();
         let reading =
             Reading { at: Instant::now(), main: question.main, used: used(&tree, &system) };
-        let mut state = lock(state);
-        let before = state.before.get(&question.name).filter(|it| it.main == question.main);
-        let cpu = before.map(|before| percent(before, &reading));
-        state.before.insert(question.name.clone(), reading);
+        let before = desk.last(&question.name).filter(|it| it.main == question.main);
+        let cpu = before.map(|before| percent(&before, &reading));
+        desk.keep(question.name.clone(), reading);
         let memory = (!figures.is_empty()).then(|| figures.iter().sum());
         let Question { name, ticket, .. } = question;
         Event::Usage { name, ticket, used: Used { memory, cpu } }
