@@ -34,6 +34,10 @@ const SIGNALS: [(&str, i32); 8] = [
     ("WINCH", libc::SIGWINCH),
 ];
 
+/// For `env`: what whoever runs the tests ignores (HUP, with nohup) is not ignored. keepup sees to
+/// that for its command by itself.
+const DEFAULTS: &str = "--default-signal";
+
 /// Those that are here.
 fn here(inits: [Init; 3]) -> impl Iterator<Item = Init> {
     let path = std::env::var("PATH").unwrap();
@@ -60,13 +64,13 @@ impl Init {
                 init
             }
             Init::Tini(options) => {
-                let mut init = folder.command("tini");
-                init.arg("-s").args(options);
+                let mut init = folder.command("env");
+                init.args([DEFAULTS, "tini", "-s"]).args(options);
                 init
             }
             Init::Dumb(options) => {
-                let mut init = folder.command("dumb-init");
-                init.args(options);
+                let mut init = folder.command("env");
+                init.args([DEFAULTS, "dumb-init"]).args(options);
                 init
             }
         };
