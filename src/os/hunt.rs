@@ -21,6 +21,12 @@ use crate::plan::Signal;
 const ROUNDS_MIN: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// What `pidfd_open(2)` says of a number that is given to no process: at most to a thread.
+const NOBODY: [i32; 3] = [libc::ESRCH, libc::EINVAL, libc::ENOENT];
+
+/// Numbers of the newly born that are looked at in a round.
+const BORN_MAX: i32 = 1000;
+
 /// Who is hunted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Quarry<'a> {
@@ -88,26 +94,48 @@ impl Quarry<'_> {
         let before = held.len();
         match self {
             Quarry::Run(_) | Quarry::Runs(..) => {
+                let newest = procfs::newest();
                 let mut all: Vec<Pid> = procfs::all().collect();
                 // The youngest, which fork, have the highest numbers as a rule.
                 all.sort_unstable_by_key(|it| std::cmp::Reverse(it.0));
                 for pid in all {
-                    if !held.contains(&pid) && self.send(pid, held, Signal::STOP) {
-                        held.insert(pid);
-                    }
+                    self.stop(pid, held);
+                }
+                if let Some(newest) = newest {
+                    self.stop_born_since(newest, held);
                 }
             }
             Quarry::Below => {
                 let mut line = procfs::children();
                 while let Some(pid) = line.pop() {
-                    if !held.contains(&pid) && self.send(pid, held, Signal::STOP) {
-                        held.insert(pid);
-                    }
+                    self.stop(pid, held);
                     line.extend(procfs::children_of(pid));
                 }
             }
         }
         before < held.len()
+    }
+
+    /// Whoever forked and died before it was looked at has its successor among these: a chain of
+    /// such is outrun only by going from one to the next.
+    fn stop_born_since(self, mut last: Pid, held: &mut HashSet<Pid>) {
+        let mut left = BORN_MAX;
+        while let Some(newest) = procfs::newest()
+            // After the highest number comes a low one: the next round sees it.
+            && (1..=left).contains(&(newest.0 - last.0))
+        {
+            for pid in last.0 + 1..=newest.0 {
+                self.stop(Pid(pid), held);
+            }
+            left -= newest.0 - last.0;
+            last = newest;
+        }
+    }
+
+    fn stop(self, pid: Pid, held: &mut HashSet<Pid>) {
+        if !held.contains(&pid) && self.send(pid, held, Signal::STOP) {
+            held.insert(pid);
+        }
     }
 
     /// False: it is not meant, or is not there any more.
@@ -119,6 +147,7 @@ impl Quarry<'_> {
         match pidfd(pid) {
             // The number may have changed hands before it was held.
             Ok(it) => self.is_meant(pid, held) && group::send_to_held(&it, signal).is_ok(),
+            Err(error) if error.raw_os_error().is_some_and(|it| NOBODY.contains(&it)) => false,
             // An old kernel has none, and at the limit on open files there is none to be had.
             Err(_) => group::kill(pid, signal).is_ok(),
         }

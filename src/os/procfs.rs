@@ -127,6 +127,15 @@ pub(crate) fn all() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
 }
 
+/// The number that a process or thread was given last, where that is shown. The next is the next
+/// free one above it.
+///
+/// Source: `proc_loadavg(5)`, the last field.
+pub(super) fn newest() -> Option<Pid> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_ascii_whitespace().nth(4)?.parse().ok().map(Pid)
+}
+
 /// The environment that a process was started with. May hang: not for the loop.
 ///
 /// While the kernel loads another program into a process, that has none for a moment; it is waited
