@@ -113,7 +113,7 @@ fn with_t_the_command_has_a_terminal() {
 #[ignore = "needs a Docker engine: bash .ci/container"]
 fn at_a_keyboard_ctrl_c_reaches_the_command_and_a_shell_has_job_control() {
     let image = debian();
-    let begin = "timeout --foreground 100 docker run --rm -it --network none";
+    let begin = "timeout --foreground -k 5 100 docker run --rm -it --network none";
     let line = format!("{begin} {image} run --restart never -- sh");
     let mut terminal = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
@@ -134,12 +134,13 @@ fn at_a_keyboard_ctrl_c_reaches_the_command_and_a_shell_has_job_control() {
         shown.clear();
     };
     wait_for("# ");
-    // The quotes: what is typed is shown as well.
-    keyboard.write_all(b"echo he\"\"re; sleep 1000\n").unwrap();
+    // The quotes: what is typed is shown as well. It is the job that says so: the shell, which has the
+    // terminal until then, does not heed these keys.
+    keyboard.write_all(b"sh -c 'echo he\"\"re; exec sleep 1000'\n").unwrap();
     wait_for("here");
     keyboard.write_all(b"\x03").unwrap();
     wait_for("# ");
-    keyboard.write_all(b"echo co\"\"de $?; sleep 1000\n").unwrap();
+    keyboard.write_all(b"sh -c 'echo co\"\"de $0; exec sleep 1000' $?\n").unwrap();
     wait_for("code 130");
     keyboard.write_all(b"\x1a").unwrap();
     wait_for("# ");
